@@ -1,0 +1,57 @@
+"""`hf-agent cat`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hf_agent.cli.command import Command
+from hf_agent.cli.failures import CommandError
+from hf_agent.cli.output import iso_time, write_bytes
+from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
+from hf_agent.cli.values import ByteRange, Moment, RangeType
+from hf_agent.hyperfile import Reader, checkpoint_at
+
+__all__ = ["cat"]
+
+
+@click.command(cls=Command)
+@click.argument("uri")
+@click.option("--at", metavar="N", type=click.IntRange(min=1), help="As of checkpoint N.")
+@click.option("--at-time", type=Moment(), help="As of a moment: ISO 8601, or Unix seconds.")
+@click.option(
+    "--range",
+    "byte_range",
+    type=RangeType(),
+    help="Bytes A up to, not including, B; each may be left out, or negative: from the end.",
+)
+@store_options
+def cat(
+    uri: str,
+    at: int | None,
+    at_time: float | None,
+    byte_range: ByteRange | None,
+    **options: Any,
+) -> None:
+    """Write a container's content to standard output."""
+    if at is not None and at_time is not None:
+        raise click.UsageError("--at and --at-time exclude each other", click.get_current_context())
+    run_async(_cat(store_access(options), uri, at, at_time, byte_range or ByteRange(0, None)))
+
+
+async def _cat(
+    access: StoreAccess, uri: str, at: int | None, at_time: float | None, wanted: ByteRange
+) -> None:
+    async with access.container(uri) as (store, key):
+        if at_time is not None:
+            found = await checkpoint_at(store, key, at_time)
+            if found is None:
+                raise CommandError(
+                    f"no checkpoint is that old; `hf-agent log` lists them time={iso_time(at_time)}"
+                )
+            at = found.number
+        reader = await Reader.open(store, key, checkpoint=at)
+        start, end = wanted.within(reader.size)
+        async for chunk in reader.chunks(start, end):
+            write_bytes(chunk)

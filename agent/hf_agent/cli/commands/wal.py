@@ -1,0 +1,17 @@
+"""`hf-agent wal`"""
+
+from __future__ import annotations
+
+import click
+
+from hf_agent.cli.command import LazyGroup
+
+__all__ = ["wal"]
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={"inspect": ("hf_agent.cli.commands.wal_inspect:inspect", "Show what a log holds.")},
+)
+def wal() -> None:
+    """Look into a write-ahead log. Reads only; the agent may be running."""

@@ -1,0 +1,62 @@
+"""How far something has come, on a terminal; nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+__all__ = ["Progress"]
+
+_STEP = 256 << 10
+"""Bytes between two updates: drawing more often would cost more than sending."""
+
+
+class Progress:
+    """A bar of bytes on standard error while it is a terminal. A context manager."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._pending = 0
+        if not sys.stderr.isatty():
+            return
+        # Loaded here: scripts and pipes do without it.
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=total)
+
+    def advance(self, nbytes: int) -> None:
+        """So many bytes more are under way."""
+        self._pending += nbytes
+        if self._pending >= _STEP and self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, self._pending)
+            self._pending = 0
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,34 @@
+"""The configuration: a TOML file, read once, checked whole, and frozen."""
+
+from __future__ import annotations
+
+from hf_agent.config.errors import ConfigError
+from hf_agent.config.load import load, parse
+from hf_agent.config.model import (
+    FIRST_LINE,
+    S3,
+    Agent,
+    Config,
+    Flush,
+    Http,
+    Listen,
+    Log,
+    Store,
+    Wal,
+)
+
+__all__ = [
+    "FIRST_LINE",
+    "S3",
+    "Agent",
+    "Config",
+    "ConfigError",
+    "Flush",
+    "Http",
+    "Listen",
+    "Log",
+    "Store",
+    "Wal",
+    "load",
+    "parse",
+]

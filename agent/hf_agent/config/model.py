@@ -1,0 +1,139 @@
+"""The configuration as values: one frozen struct for each table, every limit with its default.
+
+Sizes are bytes, durations seconds. The annotations name how a value is written in the file
+(`units`); what values mean together is checked in `rules`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from hf_agent.config.expand import host_name
+
+__all__ = [
+    "FIRST_LINE",
+    "S3",
+    "Agent",
+    "Config",
+    "Flush",
+    "Http",
+    "Kind",
+    "Listen",
+    "Log",
+    "Store",
+    "Wal",
+]
+
+FIRST_LINE = "{first_line}"
+"""As `listen[].stream` of protocol `lines`: each connection's first line names its stream."""
+
+_DATA_DIR = "/var/lib/hf-agent"
+
+
+class Kind(Enum):
+    """How a value is written in the file."""
+
+    SIZE = "size"
+    DURATION = "duration"
+    MODE = "mode"
+    COUNT = "count"
+    DIRECTORY = "directory"
+
+
+Size = Annotated[int, Meta(extra={"kind": Kind.SIZE})]
+Duration = Annotated[float, Meta(extra={"kind": Kind.DURATION})]
+Mode = Annotated[int, Meta(extra={"kind": Kind.MODE})]
+Count = Annotated[int, Meta(extra={"kind": Kind.COUNT})]
+Directory = Annotated[str, Meta(extra={"kind": Kind.DIRECTORY})]
+"""An absolute path."""
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """`[agent]`"""
+
+    node: str = field(default_factory=host_name)
+    data_dir: Directory = _DATA_DIR
+    max_streams: Count = 10_000
+    receive_buffer_bytes: Size = 64 << 20
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """`[[listen]]`: one Unix socket"""
+
+    path: str
+    protocol: Literal["append", "lines"] = "append"
+    stream: str = ""
+    mode: Mode = 0o660
+    owner: str = ""
+    group: str = ""
+    max_connections: Count = 1024
+    max_record_bytes: Size = 8 << 20
+
+
+class Wal(Struct, frozen=True, kw_only=True):
+    """`[wal]`"""
+
+    dir: Directory = _DATA_DIR + "/wal"
+    file_bytes: Size = 64 << 20
+    max_bytes: Size = 8 << 30
+    when_full: Literal["block", "reject"] = "block"
+    max_batch_bytes: Size = 4 << 20
+    max_pending_bytes: Size = 16 << 20
+    max_producers: Count = 16_384
+
+
+class Flush(Struct, frozen=True, kw_only=True):
+    """`[flush]`"""
+
+    interval: Duration = 5.0
+    bytes: Size = 16 << 20
+    concurrency: Count = 4
+    block_size: Size = 64 << 10
+    shutdown_timeout: Duration = 30.0
+    retry_min: Duration = 0.2
+    retry_max: Duration = 30.0
+
+
+class S3(Struct, frozen=True, kw_only=True):
+    """`[store.s3]`; an empty string leaves the choice to botocore's own chain"""
+
+    region: str = ""
+    endpoint_url: str = ""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    profile: str = ""
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """`[store]`"""
+
+    url: str
+    key: str = "{node}/{stream}"
+    s3: S3 = S3()
+
+
+class Http(Struct, frozen=True, kw_only=True):
+    """`[http]`"""
+
+    listen: str = "127.0.0.1:9477"
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole file."""
+
+    listen: tuple[Listen, ...]
+    store: Store
+    agent: Agent = field(default_factory=Agent)
+    wal: Wal = Wal()
+    flush: Flush = Flush()
+    http: Http = Http()
+    log: Log = Log()

@@ -1,0 +1,42 @@
+"""Where containers are: the URL of a store, relative `file:` URLs made absolute."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["absolute_url", "check_url"]
+
+_RELATIVE = "file:"
+
+
+def check_url(url: str) -> None:
+    """Raise `ValueError` that says what is wrong with a store's URL."""
+    if not url:
+        raise ValueError("empty: give s3://bucket/prefix or file:///path")
+    if "?" in url or "#" in url:
+        raise ValueError("'?' and '#' have no meaning in the URL of a store")
+    scheme, found, rest = absolute_url(url).partition("://")
+    if not found or scheme not in ("s3", "file"):
+        raise ValueError("unknown kind of store: write s3://bucket/prefix or file:///path")
+    place = rest.partition("/")[0]
+    if scheme == "s3" and not place:
+        raise ValueError("no bucket: write s3://bucket/prefix")
+    if scheme == "s3" and ("@" in place or ":" in place):
+        raise ValueError("only a bucket may stand after s3://: credentials come from AWS_*")
+    if scheme == "file" and (place or not rest):
+        raise ValueError(
+            "a directory is an absolute path after three slashes, file:///path, or one "
+            "below the current directory, file:./path"
+        )
+
+
+def absolute_url(url: str) -> str:
+    """`url`, where a relative `file:` URL (`file:./data`) is taken from the current directory.
+
+    The stores know absolute URLs only. The relative form exists for a configuration, or a command,
+    that must work in any directory. Nothing is percent-decoded, as in the stores.
+    """
+    path = url.removeprefix(_RELATIVE)
+    if path == url or not path or path.startswith("//"):
+        return url
+    return "file://" + os.path.abspath(path)  # noqa: PTH100 - must not ask the disk

@@ -1,0 +1,254 @@
+"""Runs the flushes of all streams: when, how many at once, and what follows a failure.
+
+Every failure keeps the data: it stays in the WAL, and the stream is tried again, for ever. Its
+reason is logged when it changes, not at every try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import structlog
+
+from hf_agent.clock import Clock
+from hf_agent.flusher.attachment import Attacher
+from hf_agent.flusher.backoff import Backoff
+from hf_agent.flusher.schedule import Schedule
+from hf_agent.flusher.stream_flush import Flushed, StreamFlush
+from hf_agent.hyperfile import ConflictError, HyperfileError
+from hf_agent.metrics import Metrics
+from hf_agent.store.base import StoreConflict, StoreError, StoreNotFound, StoreRetry
+from hf_agent.streams.intake import Intake
+from hf_agent.streams.state import StreamState
+from hf_agent.wal import Wal, WalCorrupt, WalError
+
+__all__ = ["FlushSettings", "Flusher"]
+
+_log = structlog.get_logger(__name__)
+
+_PRESSURE = 0.5
+"""Share of the WAL in use from which streams that pin its oldest file are flushed for that."""
+
+
+@dataclass(slots=True)
+class FlushSettings:
+    """What the configuration says of flushing. Seconds and bytes."""
+
+    interval: float
+    bytes: int
+    concurrency: int
+    retry_min: float
+    retry_max: float
+    cache_bytes: int = 32 << 20
+    """Tail blocks and map nodes kept between flushes, over all streams."""
+
+
+class Flusher:
+    """The one task that starts flushes, and the tasks that run them."""
+
+    def __init__(
+        self,
+        *,
+        wal: Wal,
+        intake: Intake,
+        attacher: Attacher,
+        settings: FlushSettings,
+        clock: Clock,
+        rng: random.Random,
+        metrics: Metrics,
+        on_defect: Callable[[BaseException], None],
+    ) -> None:
+        """`on_defect` is told of an error that is the agent's own, not the world's."""
+        self._on_defect = on_defect
+        self._wal = wal
+        self._intake = intake
+        self._attacher = attacher
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._schedule = Schedule(interval=settings.interval, concurrency=settings.concurrency)
+        self._store_backoff = Backoff(settings.retry_min, settings.retry_max, rng)
+        self._backoffs: dict[str, Backoff] = {}
+        self._flushes: dict[str, StreamFlush] = {}
+        self._cached: OrderedDict[str, int] = OrderedDict()
+        self._cached_total = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self.refused: dict[str, str] = {}
+        """Streams that the store refuses, and why; the agent is not ready while there are some."""
+        metrics.flush_concurrency.set(settings.concurrency)
+
+    # -- triggers --------------------------------------------------------------------------
+
+    def dirty(self, name: str) -> None:
+        """See `FlushTrigger.dirty`."""
+        self._schedule.dirty(name, self._clock.monotonic())
+        self._wake.set()
+
+    def urge(self, name: str, *, force: bool = False) -> None:
+        """See `FlushTrigger.urge`."""
+        self._schedule.urge(name, force=force)
+        self._wake.set()
+
+    def relieve_wal(self) -> None:
+        """Flush the streams that pin the oldest WAL file, when the WAL is filling up."""
+        wal = self._wal
+        if wal.state.kind == "full" or wal.size_bytes > _PRESSURE * wal.max_bytes:
+            for name in wal.pinned():
+                self.urge(name)
+
+    def reconfigure(self, settings: FlushSettings) -> None:
+        """Take new settings over; flushes that run end by the old ones."""
+        self._settings = settings
+        self._schedule.interval = settings.interval
+        self._schedule.concurrency = settings.concurrency
+        self._metrics.flush_concurrency.set(settings.concurrency)
+        self._intake.flush_bytes = settings.bytes
+        for flush in self._flushes.values():
+            flush.max_bytes = settings.bytes
+        self._wake.set()
+
+    @property
+    def store_away(self) -> bool:
+        """Whether the store did not answer when it was last asked."""
+        return self._schedule.away
+
+    # -- lifecycle -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start flushing (needs a running loop)."""
+        self._runner = asyncio.create_task(self._run(), name="flusher")
+
+    async def stop(self) -> None:
+        """End at once: a flush in progress is cut off, its data stays in the WAL."""
+        tasks = [task for task in (self._runner, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._runner = None
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock.monotonic()
+            while (name := self._schedule.start(now)) is not None:
+                task = asyncio.create_task(self._flush(name), name=f"flush {name}")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            self._metrics.flushes_in_progress.set(len(self._schedule.running))
+            wake = self._schedule.next_wake()
+            if wake is None:
+                await self._wake.wait()
+                continue
+            try:
+                async with asyncio.timeout(max(0.0, wake - now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    # -- one flush -------------------------------------------------------------------------
+
+    async def _flush(self, name: str) -> None:
+        flush = self._flushes.get(name)
+        if flush is None:
+            flush = StreamFlush(
+                name, wal=self._wal, attacher=self._attacher, max_bytes=self._settings.bytes
+            )
+            self._flushes[name] = flush
+        began, started = self._clock.time(), perf_counter()
+        try:
+            done = await flush.run()
+        except (ConflictError, StoreConflict, StoreNotFound) as error:
+            # Not our state any more. Opening again finds out whose it is, and diverts if need be.
+            self._failed(name, "conflict", error)
+        except StoreRetry as error:
+            self._failed(name, "retry", error)
+        except (StoreError, HyperfileError) as error:
+            self._failed(name, "refused", error)
+        except WalCorrupt as error:
+            self._metrics.wal_corruptions.inc()
+            self._failed(name, "corrupt", error)
+        except WalError as error:
+            self._failed(name, "retry", error)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._failed(name, "retry", error)
+            _log.exception("flush failed by a defect of the agent", stream=name)
+            self._on_defect(error)
+        else:
+            self._metrics.flush_duration.observe(perf_counter() - started)
+            self._succeeded(name, done, began)
+        self._account_cache(flush)
+        self._wake.set()
+
+    def _succeeded(self, name: str, done: Flushed, began: float) -> None:
+        now = self._clock.time()
+        state = self._intake.states[name]
+        if state.error:
+            _log.info("flushing again", stream=name, container=done.key)
+        state.error = ""
+        state.key, state.diverted = done.key, done.diverted
+        state.checkpoint, state.size = done.checkpoint, done.size
+        if done.nbytes:
+            state.flushes += 1
+            state.last_flush = now
+            self._metrics.flush_bytes.inc(done.nbytes)
+            self._metrics.flush_last_success.set(now)
+        self._metrics.flushes.labels("ok").inc()
+        self.refused.pop(name, None)
+        self._backoffs.pop(name, None)
+        self._store_backoff.succeeded()
+        self._intake.stored(name, done.position, since=began)
+        self._schedule.finished(
+            name,
+            self._clock.monotonic(),
+            dirty=state.unflushed > 0,
+            urgent=bool(state.waiters) or state.unflushed >= self._settings.bytes,
+        )
+        self.relieve_wal()
+
+    def _failed(self, name: str, result: str, error: BaseException) -> None:
+        settings = self._settings
+        self._metrics.flushes.labels(result).inc()
+        state: StreamState = self._intake.states[name]
+        reason = f"{type(error).__name__}: {error}"
+        if reason != state.error:
+            _log.log(
+                40 if result in ("refused", "corrupt") else 30,
+                "flush failed, will be tried again; the data stays in the WAL",
+                stream=name,
+                result=result,
+                reason=str(error) or type(error).__name__,
+            )
+        state.error = reason
+        if result in ("refused", "corrupt"):
+            self.refused[name] = str(error)
+        else:
+            self.refused.pop(name, None)
+        backoff = self._backoffs.setdefault(
+            name, Backoff(settings.retry_min, settings.retry_max, self._rng)
+        )
+        now = self._clock.monotonic()
+        delay = backoff.failed()
+        if result in ("refused", "corrupt"):
+            delay = max(delay, settings.retry_max / 2)
+        gate = now + self._store_backoff.failed() if result == "retry" else None
+        self._schedule.failed(name, now + delay, gate=gate)
+
+    def _account_cache(self, flush: StreamFlush) -> None:
+        """Keep what is held for next flushes within its bound, dropping the longest unused."""
+        self._cached_total += flush.cached_bytes - self._cached.pop(flush.name, 0)
+        self._cached[flush.name] = flush.cached_bytes
+        while self._cached_total > self._settings.cache_bytes and len(self._cached) > 1:
+            name, nbytes = self._cached.popitem(last=False)
+            self._cached_total -= nbytes
+            if name not in self._schedule.running:
+                self._flushes[name].drop_cache()

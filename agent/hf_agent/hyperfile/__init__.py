@@ -1,0 +1,52 @@
+"""Hyperfile containers: a copy-on-write file in checkpoints on an object store.
+
+Knows the format and a store's small protocol, and nothing of agents, sockets or logs. The page
+`docs/hyperfile-format.md` describes every byte.
+"""
+
+from __future__ import annotations
+
+from hf_agent.hyperfile.appender import Appender, CommitResult
+from hf_agent.hyperfile.checkpoint_build import CheckpointBuild
+from hf_agent.hyperfile.checkpoints import Checkpoint, checkpoint_at, list_checkpoints
+from hf_agent.hyperfile.containers import ContainerStat, list_containers, stat_container
+from hf_agent.hyperfile.errors import (
+    AppenderStateError,
+    CheckpointsExhausted,
+    ConflictError,
+    ContainerExists,
+    FormatError,
+    HyperfileError,
+    NoSuchCheckpoint,
+    NoSuchContainer,
+    ReadOnlyLayout,
+)
+from hf_agent.hyperfile.fingerprints import fingerprint
+from hf_agent.hyperfile.inode import Inode
+from hf_agent.hyperfile.reader import Reader
+from hf_agent.hyperfile.trailer import Trailer
+
+__all__ = [
+    "Appender",
+    "AppenderStateError",
+    "Checkpoint",
+    "CheckpointBuild",
+    "CheckpointsExhausted",
+    "CommitResult",
+    "ConflictError",
+    "ContainerExists",
+    "ContainerStat",
+    "FormatError",
+    "HyperfileError",
+    "Inode",
+    "NoSuchCheckpoint",
+    "NoSuchContainer",
+    "ReadOnlyLayout",
+    "Reader",
+    "Trailer",
+    "checkpoint_at",
+    "fingerprint",
+    "list_checkpoints",
+    "list_containers",
+    "stat_container",
+]

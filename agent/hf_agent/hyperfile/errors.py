@@ -1,0 +1,98 @@
+"""Errors of the hyperfile package.
+
+Store errors pass through unchanged: whether a call may be repeated is visible in *their* type.
+What is raised here is never cured by repeating the call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_agent.hyperfile.trailer import Trailer
+
+__all__ = [
+    "AppenderStateError",
+    "CheckpointsExhausted",
+    "ConflictError",
+    "ContainerExists",
+    "FormatError",
+    "HyperfileError",
+    "NoSuchCheckpoint",
+    "NoSuchContainer",
+    "ReadOnlyLayout",
+]
+
+
+class HyperfileError(Exception):
+    """Base of the package's errors. Message: lower case, says what and where, `key=value` last."""
+
+
+class NoSuchContainer(HyperfileError):
+    """There is no `inode` object below the key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no container here: there is no inode object key={key}")
+        self.key = key
+
+
+class NoSuchCheckpoint(HyperfileError):
+    """The container has no checkpoint of that number (any more)."""
+
+    def __init__(self, key: str, checkpoint: int) -> None:
+        super().__init__(f"no such checkpoint in this container key={key} checkpoint={checkpoint}")
+        self.key = key
+        self.checkpoint = checkpoint
+
+
+class FormatError(HyperfileError):
+    """Bytes on the store break a rule of the format."""
+
+    def __init__(self, rule: str, *, object: str, offset: int) -> None:
+        super().__init__(f"damaged container: {rule} object={object} offset={offset}")
+        self.rule = rule
+        """The rule that does not hold."""
+        self.object = object
+        """Key of the object, relative to the store's root."""
+        self.offset = offset
+        """Where in the object, in bytes."""
+
+
+class ReadOnlyLayout(HyperfileError):
+    """The container is readable, but this version does not write its layout."""
+
+
+class CheckpointsExhausted(HyperfileError):
+    """All 2^30 - 1 checkpoint numbers of the container are taken."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the container has used up its checkpoint numbers; append to another key key={key}"
+        )
+        self.key = key
+
+
+class ConflictError(HyperfileError):
+    """Another writer has changed the container: what was to be written was not built on it.
+
+    Nothing of the caller's was overwritten or taken up. Open the container again to see the state
+    that it has reached; a checkpoint of one's own, written by an earlier life of the process and
+    landed late, shows there by its trailer.
+    """
+
+    def __init__(
+        self, message: str, *, checkpoint: int | None = None, trailer: Trailer | None = None
+    ) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
+        """Number of the other writer's checkpoint, where known."""
+        self.trailer = trailer
+        """Its trailer, where it has one."""
+
+
+class ContainerExists(ConflictError):
+    """A container could not be created: another one stands at its key."""
+
+
+class AppenderStateError(HyperfileError):
+    """The calls on an appender came in an order that cannot be honoured: a fault of the caller."""

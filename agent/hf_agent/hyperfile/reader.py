@@ -1,0 +1,179 @@
+"""Reader: content of a container, as it is now or at a checkpoint.
+
+A reader shows one state; `refresh` moves it to the newest. It writes nothing, and needs nothing
+from a writer that may be at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import NamedTuple
+
+from hf_agent.hyperfile.block_map import BlockMap
+from hf_agent.hyperfile.concurrency import map_concurrently
+from hf_agent.hyperfile.inode import Inode
+from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
+from hf_agent.hyperfile.opening import inode_at_checkpoint, reach_state
+from hf_agent.hyperfile.pointers import Place, decode_place, is_place
+from hf_agent.store.base import Store
+
+__all__ = ["Reader"]
+
+_MAX_REQUEST_BYTES = 8 << 20
+"""Blocks that lie side by side are joined into one request up to this size."""
+_MAX_REQUESTS = 8
+"""Requests of one read that run at a time."""
+_CHUNKS_AHEAD = 2
+"""Chunks that iteration reads ahead of the one it gave out."""
+
+
+class _Run(NamedTuple):
+    """A part of a read: from one object, or (`place` None) zeros."""
+
+    place: Place | None
+    """Of the first block."""
+    skip: int
+    """Bytes of the first block to leave out."""
+    length: int
+
+
+class Reader:
+    """Reads one container. Make one with `Reader.open`."""
+
+    def __init__(self, store: Store, key: str, inode: Inode, *, cache_bytes: int) -> None:
+        self._store = store
+        self._key = key
+        self._cache_bytes = cache_bytes
+        self._pinned = False
+        self._set(inode, CheckpointObjects(store, key, inode.meta, cache_bytes=cache_bytes))
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        key: str,
+        *,
+        checkpoint: int | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> Reader:
+        """Open the container at `key` as it is now, or as it was at a checkpoint.
+
+        Raises `NoSuchContainer`, `NoSuchCheckpoint`, `FormatError`, and the store's errors.
+        """
+        if checkpoint is None:
+            inode = (await reach_state(store, key)).inode
+        else:
+            inode = await inode_at_checkpoint(store, key, checkpoint)
+        reader = cls(store, key, inode, cache_bytes=cache_bytes)
+        reader._pinned = checkpoint is not None
+        return reader
+
+    @property
+    def size(self) -> int:
+        """Length of the content in bytes."""
+        return self.inode.size
+
+    async def refresh(self) -> bool:
+        """Move to the container's newest state; whether that is another one than before.
+
+        A reader that was opened at a checkpoint stays there. Raises as `open`.
+        """
+        if self._pinned:
+            return False
+        inode = (await reach_state(self._store, self._key)).inode
+        if inode == self.inode:
+            return False
+        objects = self._objects
+        if inode.meta != self.inode.meta or inode.last_cno < self.inode.last_cno:
+            # Another container stands here now: nothing that was read before holds.
+            objects = CheckpointObjects(
+                self._store, self._key, inode.meta, cache_bytes=self._cache_bytes
+            )
+        self._set(inode, objects)
+        return True
+
+    def _set(self, inode: Inode, objects: CheckpointObjects) -> None:
+        self.inode = inode
+        self._objects = objects
+        self._map = (
+            BlockMap(inode.root, inode.meta, objects.load_node, key=self._key)
+            if inode.inline is None
+            else None
+        )
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Bytes `[offset, offset + length)`, cut at the end of the content; holes are zeros.
+
+        Holds all of it in memory: use `chunks` for large ranges.
+        Raises `FormatError`, and the store's errors.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError(f"a range has no negative ends {offset=} {length=}")
+        length = max(min(length, self.size - offset), 0)
+        if length == 0:
+            return b""
+        if self._map is None:
+            return (self.inode.inline or b"")[offset : offset + length]
+        size = self.inode.meta.data_block_size
+        first, skip = divmod(offset, size)
+        count = -(-(skip + length) // size)
+        pointers = await self._map.lookup(first, count)
+        runs = self._runs(pointers, skip, length)
+        parts = await map_concurrently(self._read_run, runs, limit=_MAX_REQUESTS)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_run(self, run: _Run) -> bytes:
+        if run.place is None:
+            return bytes(run.length)
+        return await self._objects.read_data(run.place, run.skip, run.length)
+
+    def _runs(self, pointers: array[int], skip: int, length: int) -> list[_Run]:
+        """Join neighbours: in the file, and in the object that they lie in."""
+        size, pointer_format = self.inode.meta.data_block_size, self.inode.meta.pointer_format
+        runs: list[_Run] = []
+        joined: Place | None = None
+        expected: Place | None = None
+        joined_skip = joined_length = 0
+        for pointer in pointers:
+            place = decode_place(pointer, pointer_format) if is_place(pointer) else None
+            taken = min(size - skip, length)
+            if joined_length and place == expected and joined_length + taken <= _MAX_REQUEST_BYTES:
+                joined_length += taken
+            else:
+                if joined_length:
+                    runs.append(_Run(joined, joined_skip, joined_length))
+                joined, joined_skip, joined_length = place, skip, taken
+            expected = None if place is None else place._replace(offset=place.offset + size)
+            length -= taken
+            skip = 0
+        runs.append(_Run(joined, joined_skip, joined_length))
+        return runs
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.chunks()
+
+    async def chunks(
+        self, start: int = 0, end: int | None = None, *, chunk_bytes: int = 4 << 20
+    ) -> AsyncGenerator[bytes, None]:
+        """Bytes `[start, end)` in order, in chunks that end where multiples of `chunk_bytes` do.
+
+        Reads ahead. Raises `FormatError`, and the store's errors. Close it (`aclose`) when it is
+        not used to its end.
+        """
+        end = self.size if end is None else min(end, self.size)
+        ahead: deque[asyncio.Task[bytes]] = deque()
+        position = start
+        try:
+            while position < end or ahead:
+                while position < end and len(ahead) <= _CHUNKS_AHEAD:
+                    upto = min((position // chunk_bytes + 1) * chunk_bytes, end)
+                    ahead.append(asyncio.create_task(self.read(position, upto - position)))
+                    position = upto
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)

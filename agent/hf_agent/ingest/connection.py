@@ -1,0 +1,378 @@
+"""One connection, whatever its protocol: receiving, back-pressure, and an orderly end.
+
+Received bytes stay in the buffer until the sink takes them. While they cannot be taken, nothing
+is read: the client's writes block, and that is all the back-pressure there is. One read is handled
+at a time, so that connections take turns.
+
+A connection ends in two steps. From `end` on it takes nothing more; it closes when the subclass
+has nothing outstanding, so what was taken is still answered. A peer that has gone altogether does
+not stop what it sent from being taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from abc import ABC, abstractmethod
+from enum import Enum, auto
+from typing import ClassVar, Final, cast
+
+import structlog
+
+from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
+from hf_agent.ingest.durable_acks import Acknowledged, DurableAcks
+from hf_agent.ingest.endpoint import Endpoint
+from hf_agent.ingest.receive_buffer import ReceiveBuffer
+from hf_agent.ingest.rejections import INCOMPLETE, REASONS
+
+__all__ = ["Connection", "Wait"]
+
+_log = structlog.get_logger(__name__)
+
+_WRITE_HIGH_WATER: Final = 64 << 10
+
+_LINGER: Final = 2.0
+"""Seconds that a client has for reading why its connection ends."""
+
+_BRIEF: Final = frozenset({ErrorCode.SHUTTING_DOWN, ErrorCode.TOO_MANY_CONNECTIONS})
+"""Reasons that a client may miss: it would do the same if it knew. They must not take time."""
+
+_DISCARDED: Final = memoryview(bytearray(64 << 10))
+"""Where connections receive to that take nothing more."""
+
+_EXPECTED: Final = frozenset({ErrorCode.SHUTTING_DOWN, ErrorCode.SUPERSEDED})
+
+
+class Wait(Enum):
+    """Why a connection does not go on at the moment."""
+
+    ROOM = auto()
+    """The sink takes nothing."""
+    MEMORY = auto()
+    """The receive budget is used up."""
+    OUTPUT = auto()
+    """The client does not read its answers."""
+    REQUESTS = auto()
+    """As many requests of it are under way as may be."""
+
+
+class Connection(asyncio.BufferedProtocol, ABC):
+    """The part that protocols share. Lives on the event loop's thread."""
+
+    protocol: ClassVar[str]
+    may_linger: ClassVar[bool] = False
+    """Whether a client is given time to read the last word."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._sink = endpoint.sink
+        self._transport: asyncio.Transport | None = None
+        self._share = endpoint.budget.share(on_room=self._on_memory, on_evicted=self._on_evicted)
+        self._buffer = ReceiveBuffer(self._share)
+        self._acks = DurableAcks(endpoint.clock)
+        self._waits: set[Wait] = set()
+        self._reading = True
+        self._eof = False
+        self._draining = False
+        self._ending = False
+        self._lingers = False
+        self._lingering: asyncio.TimerHandle | None = None
+        self._last_word = b""
+        self._output_paused = False
+        self._taken_records = 0
+        self._taken_bytes = 0
+        self._hangup = select.poll()
+        metrics = endpoint.metrics
+        self._received_records = metrics.received_records.labels(self.protocol)
+        self._received_bytes = metrics.received_bytes.labels(self.protocol)
+        self._acked_records = metrics.acked_records.labels(self.protocol)
+        self._open_connections = metrics.open_connections.labels(self.protocol)
+        self._append_duration = metrics.append_duration
+
+    # -- what a protocol adds --------------------------------------------------------------
+
+    @abstractmethod
+    def _take(self) -> None:
+        """Take what is whole in the buffer, until a wait begins or `end` was called.
+
+        May raise `ProtocolError`.
+        """
+
+    @abstractmethod
+    def _take_rest(self) -> None:
+        """The input has ended: deal with what is left in the buffer. May begin a wait."""
+
+    @abstractmethod
+    def _acknowledge(self, acknowledged: Acknowledged) -> None:
+        """Tell the client."""
+
+    @abstractmethod
+    def _error(self, code: ErrorCode, message: str, id: int | None) -> bytes:
+        """The last word to a client whose connection ends for a reason."""
+
+    def _outstanding(self) -> bool:
+        """Whether something must still be waited for before the connection can be closed."""
+        return bool(self._acks)
+
+    def _closed(self) -> None:
+        """The transport is gone."""
+
+    # -- asyncio ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
+        self._hangup.register(transport.get_extra_info("socket").fileno(), 0)
+        endpoint = self._endpoint
+        self._open_connections.inc()
+        if endpoint.stopping:
+            self.fail(ErrorCode.SHUTTING_DOWN, "agent is shutting down")
+        elif not self._may_join():
+            self.fail(
+                ErrorCode.TOO_MANY_CONNECTIONS,
+                f"socket has its most connections limit={endpoint.config.max_connections}",
+            )
+        endpoint.connections.add(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _DISCARDED if self._ending else self._buffer.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._ending:
+            self._buffer.received(nbytes)
+            self._advance()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._lingering is not None:
+            return False
+        self._advance()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._eof = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._open_connections.dec()
+        self._endpoint.leave(self)
+        self._waits -= {Wait.OUTPUT, Wait.REQUESTS, Wait.MEMORY}
+        self._closed()
+        # What came before is kept, also when the peer left in a hurry.
+        self._advance()
+
+    def pause_writing(self) -> None:
+        self._output_paused = True
+
+    def resume_writing(self) -> None:
+        self._output_paused = False
+        self._go_on(Wait.OUTPUT)
+
+    # -- taking ----------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Take what can be taken now, then see to what comes next."""
+        try:
+            if not self._ending:
+                self._take()
+        except ProtocolError as error:
+            self.fail(error.code, error.message, error.id)
+        if not self._ending:
+            self._go_on_reading()
+        if self._taken_bytes or self._taken_records:
+            self._received_records.inc(self._taken_records)
+            self._received_bytes.inc(self._taken_bytes)
+            self._taken_records = self._taken_bytes = 0
+
+    def _go_on_reading(self) -> None:
+        if self._waits:
+            self._pause_reading()
+        elif self._eof:
+            self._take_rest()
+            if not (self._waits or self._ending):
+                self.end()
+        elif self._draining:
+            self._count_incomplete()
+            self.fail(ErrorCode.SHUTTING_DOWN, "agent is shutting down")
+        elif self._make_room():
+            self._resume_reading()
+        else:
+            self._waits.add(Wait.MEMORY)
+            self._pause_reading()
+            self._share.wait(self._buffer.needed)
+
+    def _make_room(self) -> bool:
+        if not self._acks:
+            # Nothing is under way, so the next read may be long in coming.
+            self._buffer.release()
+        return self._buffer.prepare()
+
+    def _wait_for_room(self) -> None:
+        if Wait.ROOM not in self._waits:
+            self._waits.add(Wait.ROOM)
+            self._share.excuse(True)
+            self._sink.notify_room(self._on_room)
+
+    def _on_room(self) -> None:
+        self._share.excuse(False)
+        self._go_on(Wait.ROOM)
+
+    def _on_memory(self) -> None:
+        self._go_on(Wait.MEMORY)
+
+    def _go_on(self, wait: Wait) -> None:
+        if wait in self._waits:
+            self._waits.discard(wait)
+            self._advance()
+
+    def _on_evicted(self) -> None:
+        self.fail(
+            ErrorCode.NO_BUFFER_SPACE,
+            "no memory for a message that does not arrive: "
+            f"agent.receive_buffer_bytes={self._endpoint.budget.limit} is used up",
+        )
+
+    def _taken(self, batch: int, id: int, stream: str, position: int, records: int) -> None:
+        """The sink took `records`: they are acknowledged once `batch` is durable."""
+        if self._acks.taken(batch, id, stream, position, records):
+            self._watch_batch(batch)
+
+    def _watch_batch(self, batch: int) -> None:
+        self._sink.notify_durable(batch, lambda: self._on_durable(batch))
+
+    def _on_durable(self, batch: int) -> None:
+        acknowledged = self._acks.durable(batch)
+        if acknowledged is None:
+            return
+        if self._transport is not None:
+            self._acknowledge(acknowledged)
+        self._acked_records.inc(acknowledged.records)
+        for seconds in acknowledged.durations:
+            self._append_duration.observe(seconds)
+        if self._ending:
+            self._close_if_done()
+        elif not self._acks:
+            self._buffer.release()
+
+    def _count_rejected(self, code: ErrorCode, records: int = 1) -> None:
+        reason = REASONS.get(code)
+        if reason is not None:
+            self._endpoint.metrics.rejected_records.labels(self.protocol, reason).inc(records)
+
+    def _count_incomplete(self) -> None:
+        if len(self._buffer):
+            self._endpoint.metrics.rejected_records.labels(self.protocol, INCOMPLETE).inc()
+
+    # -- reading and writing ---------------------------------------------------------------
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None and not self._eof:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None and not self._eof:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _write(self, data: bytes) -> None:
+        # Writing to a peer that has closed would end the connection, and what it sent before it
+        # closed could not be read any more.
+        if self._transport is not None and not self._peer_is_gone():
+            self._transport.write(data)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def fail(self, code: ErrorCode, message: str, id: int | None = None) -> None:
+        """Take nothing more, answer what was taken, say why, close."""
+        if self._ending:
+            return
+        self._count_rejected(code)
+        log = _log.info if code in _EXPECTED else _log.warning
+        log(
+            "connection ends",
+            protocol=self.protocol,
+            socket=str(self._endpoint.config.path),
+            code=str(code),
+            reason=message,
+        )
+        self._last_word = self._error(code, message, id)
+        self._lingers = self.may_linger and code not in _BRIEF
+        if code is ErrorCode.WAL_FAILED:
+            # What is outstanding never becomes durable.
+            self._acks = DurableAcks(self._endpoint.clock)
+        self.end()
+
+    def end(self) -> None:
+        """Take nothing more; close when nothing is outstanding."""
+        self._ending = True
+        self._waits.clear()
+        self._share.excuse(False)
+        self._pause_reading()
+        self._buffer.discard()
+        self._share.close()
+        self._close_if_done()
+
+    def drain(self) -> None:
+        """The agent stops: take what was read, answer it, close."""
+        self._draining = True
+        self._waits.discard(Wait.MEMORY)
+        self._pause_reading()
+        self._advance()
+
+    def abort(self) -> None:
+        """Close now, whatever is outstanding."""
+        self._ending = True
+        self._buffer.discard()
+        self._share.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_if_peer_is_gone(self) -> None:
+        """Close if the client can hear no answer any more."""
+        if self._eof and self._ending and self._peer_is_gone():
+            self.abort()
+
+    def _may_join(self) -> bool:
+        endpoint = self._endpoint
+        limit = endpoint.config.max_connections
+        if len(endpoint.connections) >= limit:
+            # Those that only wait to answer a client that is gone are not worth a place.
+            for other in list(endpoint.connections):
+                other.close_if_peer_is_gone()
+                if other.is_closing:
+                    endpoint.leave(other)
+        return len(endpoint.connections) < limit
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the transport is closing or closed."""
+        return self._transport is None or self._transport.is_closing()
+
+    def _close_if_done(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._lingering is not None:
+            return
+        if self._outstanding() and not (self._eof and self._peer_is_gone()):
+            return
+        if self._last_word:
+            transport.write(self._last_word)
+            if self._lingers and not self._eof:
+                self._linger(transport)
+                return
+        transport.close()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Have the client read the last word.
+
+        Were the connection closed at once, while it sends, its next write would fail, and it
+        might never look at what it was told.
+        """
+        transport.write_eof()
+        self._resume_reading()
+        loop = asyncio.get_running_loop()
+        self._lingering = loop.call_later(_LINGER, transport.abort)
+
+    def _peer_is_gone(self) -> bool:
+        """Whether the client has closed, rather than only ended its writing side."""
+        return self._transport is None or bool(self._hangup.poll(0))

@@ -1,0 +1,106 @@
+"""One Unix socket: listens, keeps its connections, ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hf_agent.clock import Clock
+from hf_agent.ingest.acceptor import Acceptor, HeldAcceptor
+from hf_agent.ingest.append_connection import AppendConnection
+from hf_agent.ingest.budget import ReceiveBudget
+from hf_agent.ingest.connection import Connection
+from hf_agent.ingest.endpoint import Endpoint, ListenConfig
+from hf_agent.ingest.lines_connection import LinesConnection
+from hf_agent.ingest.producers import ProducerRegistry
+from hf_agent.ingest.sink import Sink
+from hf_agent.ingest.unix_socket import ListenerError, bind_unix_socket, unlink_if_ours
+from hf_agent.metrics import Metrics
+
+__all__ = ["Listener", "ListenerError"]
+
+_BACKLOG = 1024
+
+
+class Listener:
+    """Listens on one socket. `start`, `stop_accepting`, `close`, each once, in this order."""
+
+    def __init__(
+        self,
+        config: ListenConfig,
+        sink: Sink,
+        metrics: Metrics,
+        budget: ReceiveBudget,
+        clock: Clock,
+        *,
+        producers: ProducerRegistry,
+        node: str,
+    ) -> None:
+        """`budget` and `producers` are shared by all listeners of an agent."""
+        self._endpoint = Endpoint(config, sink, metrics, budget, producers, clock, node)
+        self._acceptor: Acceptor | None = None
+        self._place: tuple[int, int] | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._endpoint.connections)
+
+    async def start(self) -> None:
+        """Listen. Raises `ListenerError` when the socket cannot be had."""
+        endpoint = self._endpoint
+        config = endpoint.config
+        listening, self._place = bind_unix_socket(
+            config.path, mode=config.mode, owner=config.owner, group=config.group
+        )
+        if config.protocol == "lines":
+            self._acceptor = HeldAcceptor(listening, self._lines_connection, endpoint.clock)
+        else:
+            self._acceptor = Acceptor(listening, self._append_connection, endpoint.clock)
+        self._acceptor.start(_BACKLOG)
+        endpoint.metrics.max_connections.labels(config.protocol).inc(config.max_connections)
+
+    def stop_accepting(self) -> None:
+        """Let nobody in any more, and remove the socket's file if it is still ours. Idempotent."""
+        endpoint = self._endpoint
+        if self._acceptor is None or endpoint.stopping:
+            return
+        endpoint.stopping = True
+        self._acceptor.stop()
+        assert self._place is not None
+        unlink_if_ours(endpoint.config.path, self._place)
+        config = endpoint.config
+        endpoint.metrics.max_connections.labels(config.protocol).dec(config.max_connections)
+
+    async def drain(self, grace: float) -> int:
+        """Have connections take what was read, answer it and close; at most `grace` seconds.
+
+        Returns how many were left open.
+        """
+        self.stop_accepting()
+        connections = self._endpoint.connections
+        for connection in list(connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(grace):
+                while connections:
+                    await self._endpoint.one_gone()
+        except TimeoutError:
+            pass
+        return len(connections)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """`drain`, then close what is left, whatever it waits for. Idempotent."""
+        if self._acceptor is None:
+            return
+        await self.drain(grace)
+        for connection in list(self._endpoint.connections):
+            connection.abort()
+        while self._endpoint.connections:
+            await self._endpoint.one_gone()
+        await self._acceptor.close()
+
+    def _append_connection(self) -> Connection:
+        return AppendConnection(self._endpoint)
+
+    def _lines_connection(self) -> Connection:
+        return LinesConnection(self._endpoint)

@@ -1,0 +1,98 @@
+"""What a connection needs from the agent: a place to put appends, and word of their fate.
+
+Listeners and connections know this protocol only, never the WAL or the flusher behind it. All
+calls are made on the event loop's thread and none of them blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+__all__ = ["Mark", "Receipt", "Rejected", "Sink"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A producer's name and the id of an append: what a resend is recognised by."""
+
+    producer: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An append was taken (not yet durable)."""
+
+    batch: int
+    """It is durable when the batch of this number is."""
+    position: int
+    """Stream position after it, in bytes."""
+
+
+class Rejected(Exception):
+    """An append was not taken.
+
+    `code` is one of the append protocol's error codes. `permanent` says that the same append
+    would be refused again (bad name, too large); otherwise a later try may succeed (WAL full).
+    """
+
+    def __init__(self, code: str, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.permanent = permanent
+
+
+class Sink(Protocol):
+    """Where appends go."""
+
+    def accepts(self) -> bool:
+        """Whether there is room now. When not: stop reading, and call `notify_room`."""
+        ...
+
+    def notify_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when there is room again; first come, first served."""
+        ...
+
+    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+        """Take one append (or `records` of them, to be stored together) for `stream`.
+
+        `data` is kept, not copied: the caller must never write to that memory again. With a
+        `mark`, the producer's last id becomes `mark.id` in the same durable batch.
+        Raises `Rejected` (`bad_stream`, `too_many_streams`, `wal_full`, `wal_failed`).
+        """
+        ...
+
+    def last_id(self, producer: str) -> int:
+        """The highest id taken from this producer; 0 when it is not known."""
+        ...
+
+    def barrier(self) -> int:
+        """The batch with which everything taken so far is durable; may be durable already."""
+        ...
+
+    def notify_durable(self, batch: int, callback: Callable[[], None]) -> None:
+        """Call back once, soon, on the loop, when `batch` is durable (also when it is already)."""
+        ...
+
+    def notify_stored(self, stream: str, position: int, callback: Callable[[], None]) -> None:
+        """Call back once when the store has committed `stream` up to `position`.
+
+        Asks for a flush of that stream at once.
+        """
+        ...
+
+    def flush(self, stream: str | None) -> Awaitable[None]:
+        """Everything of `stream` (or of all) taken so far is in the store when this returns.
+
+        Raises `Rejected` (`unknown_stream`).
+        """
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What `/api/status` shows, as plain JSON types."""
+        ...

@@ -1,0 +1,119 @@
+"""Every metric of the agent, in one place, on a registry of its own.
+
+Names follow `docs/` and the Prometheus rules: prefix `hf_agent_`, base units, counters end in
+`_total` (added by the client library). Series whose labels are known beforehand are exported as 0.
+Nothing here carries a stream's name: per-stream figures are on `/api/streams`.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+
+from hf_agent import __version__
+
+__all__ = ["PROTOCOLS", "Metrics"]
+
+PROTOCOLS = ("append", "lines")
+
+_LATENCY = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+_REJECT_REASONS = (
+    *("too_large", "bad_stream", "too_many_streams", "wal_full", "wal_failed"),
+    *("malformed", "incomplete", "no_buffer_space"),
+)
+_FLUSH_RESULTS = ("ok", "retry", "conflict", "refused", "corrupt")
+
+
+class Metrics:
+    """All metrics of one agent; make one for each process (or for each test)."""
+
+    def __init__(self) -> None:
+        # A second series for each counter, of a time that process_start_time would give as well.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"hf_agent_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"hf_agent_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, labels: tuple[str, ...] = ()) -> Histogram:
+            return Histogram(
+                f"hf_agent_{name}", text, labels, registry=self.registry, buckets=_LATENCY
+            )
+
+        self.build_info = Info("hf_agent_build", "Version of the agent.", registry=self.registry)
+        self.build_info.info({"version": __version__})
+        self.received_records = counter("received_records", "Records read.", ("protocol",))
+        self.received_bytes = counter("received_bytes", "Payload bytes read.", ("protocol",))
+        self.acked_records = counter("acked_records", "Records made durable.", ("protocol",))
+        self.rejected_records = counter(
+            "rejected_records", "Records refused.", ("protocol", "reason")
+        )
+        self.deduplicated_records = counter(
+            "deduplicated_records", "Records sent again and not stored twice."
+        )
+        self.append_duration = histogram("append_duration_seconds", "Received until durable.")
+        self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))
+        self.max_connections = gauge(
+            "max_connections", "Connections allowed, over all sockets.", ("protocol",)
+        )
+        self.receive_buffer_bytes = gauge(
+            "receive_buffer_bytes", "Bytes held for records that have not arrived whole."
+        )
+        self.receive_buffer_max_bytes = gauge(
+            "receive_buffer_max_bytes", "Limit of receive_buffer_bytes."
+        )
+        self.wal_size = gauge("wal_size_bytes", "Bytes that the WAL's files occupy.")
+        self.wal_max_size = gauge("wal_max_size_bytes", "Limit of wal_size_bytes.")
+        self.wal_pending = gauge("wal_pending_bytes", "Bytes taken and not yet durable.")
+        self.wal_max_pending = gauge("wal_max_pending_bytes", "Limit of wal_pending_bytes.")
+        self.wal_sync_duration = histogram(
+            "wal_sync_duration_seconds", "Write and fdatasync of one batch."
+        )
+        self.wal_oldest_unflushed = gauge(
+            "wal_oldest_unflushed_timestamp_seconds",
+            "When the oldest byte that the store does not have was taken; 0 when there is none.",
+        )
+        self.wal_unflushed = gauge("wal_unflushed_bytes", "Bytes that the store does not have.")
+        self.wal_corruptions = counter("wal_corruptions", "Damaged places found in the WAL.")
+        self.flushes = counter("flushes", "Flushes by result.", ("result",))
+        self.flush_duration = histogram("flush_duration_seconds", "One flush of one stream.")
+        self.flush_bytes = counter("flush_bytes", "Stream bytes committed to the store.")
+        self.flush_last_success = gauge(
+            "flush_last_success_timestamp_seconds", "When a flush last succeeded."
+        )
+        self.flushes_in_progress = gauge("flushes_in_progress", "Flushes running now.")
+        self.flush_concurrency = gauge("flush_concurrency", "Limit of flushes_in_progress.")
+        self.store_requests = counter("store_requests", "Requests.", ("operation", "code"))
+        self.store_request_duration = histogram(
+            "store_request_duration_seconds", "One request to the store.", ("operation",)
+        )
+        self.store_conflicts = counter("store_conflicts", "True conflicts with another writer.")
+        self.streams = gauge("streams", "Streams known to the WAL.")
+        self.max_streams = gauge("max_streams", "Limit of streams.")
+        self.ingestion_paused = gauge(
+            "ingestion_paused", "1 while no append is taken (WAL full or failed)."
+        )
+        for protocol in PROTOCOLS:
+            for metric in (self.received_records, self.received_bytes, self.acked_records):
+                metric.labels(protocol)
+            self.open_connections.labels(protocol)
+            self.max_connections.labels(protocol)
+            for reason in _REJECT_REASONS:
+                self.rejected_records.labels(protocol, reason)
+        for result in _FLUSH_RESULTS:
+            self.flushes.labels(result)
+        for operation in ("get", "head", "create", "replace", "delete", "list"):
+            self.store_requests.labels(operation, "ok")
+            self.store_request_duration.labels(operation)

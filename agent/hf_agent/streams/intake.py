@@ -1,0 +1,218 @@
+"""The agent's sink: appends go to the WAL here, and everybody who waits for one is told here.
+
+Runs on the event loop's thread only. The WAL's writer thread reaches it through
+`loop.call_soon_threadsafe`. It holds no payload: what is taken belongs to the WAL at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+from hf_agent.clock import Clock
+from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
+from hf_agent.metrics import Metrics
+from hf_agent.streams.state import StreamState
+from hf_agent.streams.waiters import BatchWaiters
+from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalState, WalStateError
+
+__all__ = ["FlushTrigger", "Intake"]
+
+
+_LARGE = 16 << 10
+"""An append of this size is worth waking the writer for at once."""
+
+
+class FlushTrigger(Protocol):
+    """What the intake tells the flusher."""
+
+    def dirty(self, name: str) -> None:
+        """The stream has its first byte that the store does not have."""
+
+    def urge(self, name: str, *, force: bool = False) -> None:
+        """Flush the stream now; with `force` also while the store is being left alone."""
+
+
+class Intake:
+    """Takes appends for every stream. Implements `hf_agent.ingest.sink.Sink`."""
+
+    def __init__(
+        self,
+        wal: Wal,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        flush_bytes: int,
+        when_full: Literal["block", "reject"],
+    ) -> None:
+        self._wal = wal
+        self._clock = clock
+        self._metrics = metrics
+        self._reject_when_full = when_full == "reject"
+        self._trigger: FlushTrigger | None = None
+        self._durable = BatchWaiters()
+        self._last_batch = wal.durable_batch
+        self._go_scheduled = False
+        self._room: deque[Callable[[], None]] = deque()
+        self.flush_bytes = flush_bytes
+        self.status_source: Callable[[], dict[str, Any]] = dict
+        """Gives what `status` answers; the service puts its own in."""
+        self.states: dict[str, StreamState] = {}
+        for view in wal.streams():
+            state = StreamState(view.name, view.position, view.committed)
+            if state.unflushed:
+                state.since = wal.oldest_time or clock.time()
+            self.states[view.name] = state
+
+    # -- appends ---------------------------------------------------------------------------
+
+    def accepts(self) -> bool:
+        """See `Sink.accepts`."""
+        if self._wal.accepts():
+            return True
+        state = self._wal.state.kind
+        # The append itself must then be made, to be refused with the reason.
+        return state in ("failed", "closed") or (state == "full" and self._reject_when_full)
+
+    def notify_room(self, callback: Callable[[], None]) -> None:
+        """See `Sink.notify_room`."""
+        self._room.append(callback)
+
+    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+        """See `Sink.append`."""
+        wal = self._wal
+        if self._reject_when_full and wal.state.kind == "full":
+            raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
+        try:
+            appended = wal.append(
+                stream, data, mark=None if mark is None else (mark.producer, mark.id)
+            )
+        except TooManyStreams as error:
+            raise Rejected("too_many_streams", str(error), permanent=True) from error
+        except RecordTooLarge as error:
+            raise Rejected("record_too_large", str(error), permanent=True) from error
+        except WalStateError as error:
+            raise Rejected("wal_failed", str(error), permanent=False) from error
+        state = self.states.get(stream)
+        if state is None:
+            state = self.states[stream] = StreamState(stream, 0, 0, resolved=False)
+        state.position = appended.position
+        self._last_batch = appended.batch
+        if len(data) >= _LARGE:
+            wal.go()
+        elif not self._go_scheduled:
+            # After what else this turn of the loop brings: it all becomes one batch.
+            self._go_scheduled = True
+            asyncio.get_running_loop().call_soon(self._go)
+        if not state.since:
+            state.since = self._clock.time()
+            if self._trigger is not None:
+                self._trigger.dirty(stream)
+        if appended.position - state.committed >= self.flush_bytes and self._trigger is not None:
+            self._trigger.urge(stream)
+        return Receipt(appended.batch, appended.position)
+
+    def _go(self) -> None:
+        self._go_scheduled = False
+        batch = self._wal.go(here=True)
+        if batch is not None:
+            self.batch_durable(batch)
+
+    def last_id(self, producer: str) -> int:
+        """See `Sink.last_id`."""
+        return self._wal.last_mark(producer)
+
+    def barrier(self) -> int:
+        """See `Sink.barrier`."""
+        return self._last_batch
+
+    # -- word of durability ----------------------------------------------------------------
+
+    def notify_durable(self, batch: int, callback: Callable[[], None]) -> None:
+        """See `Sink.notify_durable`."""
+        if batch <= self._wal.durable_batch:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self._durable.add(batch, callback)
+
+    async def durable(self, batch: int) -> None:
+        """Return when `batch` is durable; never if the WAL fails before (the agent ends then)."""
+        reached = asyncio.Event()
+        self.notify_durable(batch, reached.set)
+        await reached.wait()
+
+    def batch_durable(self, batch: int) -> None:
+        """The WAL has synced `batch` (called on the loop)."""
+        for callback in self._durable.reached(batch):
+            callback()
+        self.wake_room()
+
+    def wal_state_changed(self, state: WalState) -> None:
+        """The WAL became full, failed or well again (called on the loop)."""
+        self._metrics.ingestion_paused.set(0 if state.kind == "ok" else 1)
+        self.wake_room()
+
+    def wake_room(self) -> None:
+        """Let those who wait for room go on, first come first served, while there is some."""
+        for _ in range(len(self._room)):
+            if not self._room or not self.accepts():
+                return
+            self._room.popleft()()
+
+    # -- word of the store -----------------------------------------------------------------
+
+    def attach(self, trigger: FlushTrigger) -> None:
+        """Connect the flusher, and tell it of everything that is dirty since the recovery."""
+        self._trigger = trigger
+        for state in self.unflushed():
+            trigger.dirty(state.name)
+
+    def unflushed(self) -> Iterator[StreamState]:
+        """The streams that hold bytes the store does not have."""
+        return (state for state in self.states.values() if state.unflushed)
+
+    def notify_stored(self, stream: str, position: int, callback: Callable[[], None]) -> None:
+        """See `Sink.notify_stored`."""
+        state = self.states.get(stream)
+        if state is None or position <= state.committed:
+            asyncio.get_running_loop().call_soon(callback)
+            return
+        state.waiters.add(position, callback)
+        if self._trigger is not None:
+            self._trigger.urge(stream)
+
+    def stored(self, name: str, position: int, *, since: float) -> None:
+        """The store has `name` up to `position`; what is newer was taken at `since` or later."""
+        state = self.states[name]
+        if position > state.committed:
+            state.committed = position
+        state.resolved = True
+        state.since = since if state.unflushed else 0.0
+        self._wal.commit(name, state.committed)
+        for callback in state.waiters.reached(state.committed):
+            callback()
+
+    async def flush(self, stream: str | None) -> None:
+        """See `Sink.flush`."""
+        if stream is not None and stream not in self.states:
+            raise Rejected("unknown_stream", f"no such stream stream={stream!r}", permanent=True)
+        names = [stream] if stream is not None else [state.name for state in self.unflushed()]
+        await self.durable(self.barrier())
+        waits = []
+        for name in names:
+            state = self.states[name]
+            if not state.unflushed:
+                continue
+            reached = asyncio.Event()
+            state.waiters.add(state.position, reached.set)
+            waits.append(reached)
+            if self._trigger is not None:
+                self._trigger.urge(name, force=True)
+        for reached in waits:
+            await reached.wait()
+
+    def status(self) -> dict[str, Any]:
+        """See `Sink.status`."""
+        return self.status_source()

@@ -1,0 +1,101 @@
+"""Finding room for a batch, writing it there, and what is true once it is durable.
+
+Data is only written while there is a spare file. The spare is the reserve from which notes and
+commits go on when the log is full, for without them nothing could be flushed and freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_agent.clock import Clock
+from hf_agent.wal.batch import Item, commit_bytes, encode
+from hf_agent.wal.disk import pwritev_all_sync
+from hf_agent.wal.files import FileSet
+from hf_agent.wal.index import FOOTER_BYTES, index_bytes
+from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, MARKS, NOTE, padded
+from hf_agent.wal.rotation import rotate
+from hf_agent.wal.snapshot import unpack_marks
+from hf_agent.wal.state import StreamState
+
+__all__ = ["Placement"]
+
+
+class Placement:
+    """Puts batches at the end of the log. Used by one thread at a time."""
+
+    def __init__(self, files: FileSet, clock: Clock) -> None:
+        self._files = files
+        self._clock = clock
+
+    def make_room(self, items: Sequence[Item], *, urgent: bool) -> bool:
+        """Make the open file one that holds `items`; False when the log is full.
+
+        Urgent ones may use the reserve. Raises `OSError` and `SyncFailure`.
+        """
+        files = self._files
+        if not self.fits(items):
+            if not files.ensure_spare():
+                return False
+            rotate(files, self._now())
+        return files.ensure_spare() or urgent
+
+    def write(self, items: Sequence[Item], new_streams: Sequence[StreamState]) -> int:
+        """Write a batch into the open file and sync it; returns its bytes.
+
+        Raises `OSError`: when out of space, nothing has changed and it may be tried again.
+        """
+        files = self._files
+        file = files.open
+        time_ns = self._now()
+        encoded = encode(items, file.seed, file.tail, files.next_batch, time_ns)
+        pwritev_all_sync(files.disk, file.handle.fd, encoded.buffers, encoded.size, file.tail)
+        file.tail += encoded.size
+        files.next_batch += 1
+        self._apply(items, encoded.offsets, new_streams, time_ns)
+        return encoded.size
+
+    def fits(self, items: Sequence[Item]) -> bool:
+        """Whether the open file has room for the items and for its own end."""
+        file = self._files.open
+        extents = file.extents
+        known = extents.streams
+        streams, records = len(known), extents.records
+        need = FOOTER_BYTES
+        for kind, stream, _, _, size, _ in items:
+            need += HEADER_BYTES + padded(size)
+            if kind == DATA:
+                records += 1
+                streams += stream not in known
+        need += index_bytes(streams, records)
+        if items[0].type != COMMIT:
+            # Room that a COMMIT will find even when nothing else fits: it is what frees files.
+            need += commit_bytes(len(self._files.state.streams) + len(items))
+        return file.tail + need <= file.size
+
+    def _apply(
+        self,
+        items: Sequence[Item],
+        offsets: Sequence[int],
+        new_streams: Sequence[StreamState],
+        time_ns: int,
+    ) -> None:
+        file = self._files.open
+        state = self._files.state
+        streams = state.streams
+        for stream in new_streams:
+            streams[stream.number] = stream
+        for index, (kind, number, position, buffers, size, _) in enumerate(items):
+            if kind == DATA:
+                file.extents.add(number, position, offsets[index], size)
+                streams[number].durable = position + size
+                if not file.first_time_ns:
+                    file.first_time_ns = time_ns
+            elif kind == NOTE:
+                streams[number].durable_note = bytes(buffers[0])
+            elif kind == MARKS:
+                for key, value in unpack_marks(bytes(buffers[0])).items():
+                    state.marks.move(key, value)
+
+    def _now(self) -> int:
+        return int(self._clock.time() * 1e9)

@@ -1,0 +1,96 @@
+"""What the log knows of its streams and marks, beside the files."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+__all__ = ["LogState", "Marks", "StreamState", "StreamView"]
+
+
+class StreamState:
+    """One stream, for as long as the WAL directory lives.
+
+    The appending thread owns `position`, `note` and `committed`; the writer thread owns `durable`
+    and `durable_note`. Each may read the other's: single words that only move forward.
+    """
+
+    __slots__ = (
+        *("name", "number", "position", "durable", "committed"),
+        *("note", "durable_note", "first"),
+    )
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.position = 0
+        self.durable = 0
+        self.committed = 0
+        self.note = b""
+        self.durable_note = b""
+        self.first = 0
+        """First position still in the files; changes as files are freed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """One stream as it is at this moment. Positions are byte counts."""
+
+    name: str
+    position: int
+    """End of what was accepted."""
+    durable: int
+    """End of what is on disk and synced."""
+    committed: int
+    """The store has everything below; told by `Wal.commit`."""
+    note: bytes
+    """The latest note accepted; empty when there was none."""
+    first: int
+    """First position that can still be read."""
+
+
+class Marks:
+    """The highest id of each key; bounded, the least recently raised key goes first."""
+
+    __slots__ = ("_limit", "_values")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> int:
+        """The highest id of `key`; 0 when it is not known."""
+        return self._values.get(key, 0)
+
+    def move(self, key: str, value: int) -> bool:
+        """Raise `key` to `value`; False when it is there already. It never goes back."""
+        values = self._values
+        if value <= values.get(key, 0):
+            return False
+        values[key] = value
+        values.move_to_end(key)
+        if len(values) > self._limit:
+            values.popitem(last=False)
+        return True
+
+    def items(self) -> list[tuple[str, int]]:
+        """All marks, the least recently raised one first."""
+        return list(self._values.items())
+
+    def copy(self) -> Marks:
+        """An independent copy with the same order and limit."""
+        marks = Marks(self._limit)
+        marks._values = self._values.copy()
+        return marks
+
+
+@dataclass(slots=True)
+class LogState:
+    """The durable state at one place in the log: what a snapshot holds."""
+
+    streams: dict[int, StreamState] = field(default_factory=dict)
+    """By number, in the order of their first appearance."""
+    marks: Marks = field(default_factory=lambda: Marks(16_384))

@@ -1,0 +1,133 @@
+"""The HTTP server: metrics, health and status. It knows the agent by a few callables only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
+
+import structlog
+from aiohttp import web
+
+from hf_agent.config.listen_address import parse_listen_address
+from hf_agent.metrics import Metrics
+from hf_agent.web import answers
+from hf_agent.web.errors import WebServerError
+from hf_agent.web.limits import Admission, Limits
+from hf_agent.web.sockets import OpenSockets, open_sockets
+
+__all__ = ["WebServer", "WebServerError"]
+
+_log = structlog.get_logger(__name__)
+
+Condition: TypeAlias = Callable[[], tuple[bool, list[str]]]
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class WebServer:
+    """`start`, then `stop`, each once. The callables are called on the event loop's thread."""
+
+    def __init__(
+        self,
+        listen: str,
+        *,
+        metrics: Metrics,
+        health: Condition,
+        ready: Condition,
+        status: Callable[[], dict[str, Any]],
+        streams: Callable[[], Iterable[dict[str, Any]]],
+        refresh: Callable[[], None],
+        limits: Limits | None = None,
+    ) -> None:
+        """`listen` as in `http.listen`: "host:port", ":port", a Unix socket's path, or "" for none.
+
+        `health` and `ready` give whether all is well, and why not; `refresh` sets the gauges
+        before they are shown. Raises `ValueError` when `listen` is none of those.
+        """
+        self._address = parse_listen_address(listen)
+        self._metrics = metrics
+        self._health = health
+        self._ready = ready
+        self._status = status
+        self._streams = streams
+        self._refresh = refresh
+        self._limits = limits or Limits()
+        self._runner: web.AppRunner | None = None
+        self._admission: Admission | None = None
+        self._sockets: OpenSockets | None = None
+        self._servers: list[asyncio.Server] = []
+        self.port = 0
+        """The TCP port in use once it is started; 0 for none."""
+
+    async def start(self) -> None:
+        """Listen and answer. Raises `WebServerError`."""
+        if self._address is None:
+            return
+        sockets = self._sockets = open_sockets(self._address)
+        limits = self._limits
+        runner = self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            keepalive_timeout=limits.keepalive_seconds,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            max_headers=limits.headers,
+        )
+        await runner.setup()
+        assert runner.server is not None
+        self._admission = Admission(runner.server, limits)
+        loop = asyncio.get_running_loop()
+        for each in sockets.sockets:
+            if each.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._admission, sock=each)
+            else:
+                self.port = each.getsockname()[1]
+                server = await loop.create_server(self._admission, sock=each)
+            self._servers.append(server)
+        _log.info("serving HTTP", listen=str(self._address), port=self.port)
+
+    async def stop(self) -> None:
+        """Close the sockets and every connection. Idempotent."""
+        if self._sockets is not None:
+            self._sockets.unlink()
+        for server in self._servers:
+            server.close()
+        if self._admission is not None:
+            self._admission.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._servers, self._runner, self._sockets = [], None, None
+
+    def _application(self) -> web.Application:
+        app = web.Application(
+            client_max_size=self._limits.body_bytes, middlewares=[self._first_request]
+        )
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/healthz", self._get_health)
+        app.router.add_get("/readyz", self._get_ready)
+        app.router.add_get("/api/status", self._get_status)
+        app.router.add_get("/api/streams", self._get_streams)
+        return app
+
+    @web.middleware
+    async def _first_request(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if self._admission is not None:
+            self._admission.has_asked(request.protocol)
+        return await handler(request)
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        self._refresh()
+        return answers.metrics(self._metrics.registry, request.headers.get("Accept", ""))
+
+    async def _get_health(self, request: web.Request) -> web.Response:
+        return answers.condition(request.headers.get("Accept", ""), *self._health(), "healthy")
+
+    async def _get_ready(self, request: web.Request) -> web.Response:
+        return answers.condition(request.headers.get("Accept", ""), *self._ready(), "ready")
+
+    async def _get_status(self, request: web.Request) -> web.Response:
+        return answers.json(self._status())
+
+    async def _get_streams(self, request: web.Request) -> web.Response:
+        return answers.streams(request.query.get, self._streams())

@@ -1,0 +1,150 @@
+"""The files in deploy/ and the Dockerfile name paths, flags and keys that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hf_agent import __version__
+from hf_agent.cli.main import cli
+from hf_agent.config import Config, load, parse
+from support.readme import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+def flags_exist(arguments: list[str]) -> bool:
+    known = {option for each in cli.params for option in each.opts}
+    return all(argument in known for argument in arguments if argument.startswith("-"))
+
+
+@pytest.fixture(scope="module")
+def unit() -> dict[str, dict[str, str]]:
+    parser = ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(DEPLOY / "systemd" / "hf-agent.service")
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_unit_runs_the_agent_and_waits_until_it_is_ready(
+    unit: dict[str, dict[str, str]],
+) -> None:
+    service = unit["Service"]
+    program, *arguments = shlex.split(service["ExecStart"])
+    assert Path(program).name == "hf-agent"
+    assert flags_exist(arguments)
+    assert service["Type"] == "notify"
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_the_unit_makes_the_directories_that_its_configuration_uses(
+    unit: dict[str, dict[str, str]],
+) -> None:
+    service = unit["Service"]
+    config = load(ROOT / "config" / "s3.toml", environment={"HF_AGENT_BUCKET": "bucket"})
+    assert config.agent.data_dir == f"/var/lib/{service['StateDirectory']}"
+    for listen in config.listen:
+        assert Path(listen.path).parent == Path("/run") / service["RuntimeDirectory"]
+
+
+def test_the_unit_gives_the_stop_more_time_than_the_agent_takes(
+    unit: dict[str, dict[str, str]],
+) -> None:
+    config = load(ROOT / "config" / "s3.toml", environment={"HF_AGENT_BUCKET": "bucket"})
+    assert int(unit["Service"]["TimeoutStopSec"].removesuffix("s")) > config.flush.shutdown_timeout
+
+
+class Manifest:
+    """The objects in the Kubernetes manifest."""
+
+    def __init__(self) -> None:
+        text = (DEPLOY / "kubernetes" / "daemonset.yaml").read_text()
+        self.objects: dict[str, Any] = {each["kind"]: each for each in yaml.safe_load_all(text)}
+        self.pod = self.objects["DaemonSet"]["spec"]["template"]["spec"]
+        (self.container,) = self.pod["containers"]
+        self.mounts = {each["mountPath"]: each["name"] for each in self.container["volumeMounts"]}
+
+    def config(self) -> Config:
+        text = self.objects["ConfigMap"]["data"]["agent.toml"]
+        return parse(text, environment={each["name"]: "value" for each in self.container["env"]})
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return Manifest()
+
+
+def test_the_manifests_configuration_is_right_with_its_own_environment(manifest: Manifest) -> None:
+    config = manifest.config()
+    assert config.agent.node == "value"
+    assert "{node}" in config.store.key
+
+
+def test_the_manifest_mounts_what_its_configuration_uses(manifest: Manifest) -> None:
+    config = manifest.config()
+    volumes = {each["name"] for each in manifest.pod["volumes"]}
+    assert set(manifest.mounts.values()) == volumes
+    assert config.agent.data_dir in manifest.mounts
+    for listen in config.listen:
+        assert str(Path(listen.path).parent) in manifest.mounts
+    arguments = manifest.container["args"]
+    assert flags_exist(arguments)
+    assert str(Path(arguments[arguments.index("--config") + 1]).parent) in manifest.mounts
+
+
+def test_the_manifest_probes_paths_that_the_agent_serves(manifest: Manifest) -> None:
+    served = set(re.findall(r'add_get\("([^"]+)"', server_source()))
+    (port,) = manifest.container["ports"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        request = manifest.container[probe]["httpGet"]
+        assert request["path"] in served
+        assert request["port"] == port["name"]
+    assert manifest.config().http.listen == f":{port['containerPort']}"
+    # A store that is away must not restart the agent.
+    assert manifest.container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_the_manifest_gives_the_stop_more_time_than_the_agent_takes(manifest: Manifest) -> None:
+    grace = manifest.pod["terminationGracePeriodSeconds"]
+    assert grace > manifest.config().flush.shutdown_timeout
+
+
+def test_image_user_and_version_are_the_same_everywhere(manifest: Manifest) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    image = f"hf-agent:{__version__}"
+    for container in (*manifest.pod["initContainers"], manifest.container):
+        assert container["image"] == image
+    assert f"docker build -t {image} ." in dockerfile
+    user = manifest.container["securityContext"]
+    assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
+    assert user["runAsUser"] != 0
+
+
+def test_the_image_copies_what_is_there_and_is_built_from_what_is_not_ignored() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    kept = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    for line in lines:
+        if line.startswith("COPY ") and not line.startswith("COPY --from"):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists()
+                assert source.split("/")[0] in kept
+    (entry,) = [line for line in lines if line.startswith("ENTRYPOINT")]
+    program = entry.partition("[")[2].strip('"]')
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert program in project["scripts"]
+    (arguments,) = [line for line in lines if line.startswith("CMD [")]
+    assert flags_exist(re.findall(r'"([^"]+)"', arguments))
+
+
+def server_source() -> str:
+    return (ROOT / "agent" / "hf_agent" / "web" / "server.py").read_text()

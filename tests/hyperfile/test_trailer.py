@@ -1,0 +1,94 @@
+"""The checkpoint trailer, against the table of docs/checkpoint-trailer.md."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+import pytest
+from crc32c import crc32c
+
+from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.trailer import Trailer, decode_trailer, encode_trailer, trailer_bytes
+
+WRITER = bytes(range(16))
+TRAILER = Trailer(WRITER, 0x1122334455667788, 42, 1, array("I", [2, 3]), array("I", [4, 5, 6, 7]))
+
+
+def golden() -> bytes:
+    """Built from the page's table alone: M = 2, D = 4, T = 32."""
+    body = struct.pack("<I", 1) + struct.pack("<2I", 2, 3) + struct.pack("<4I", 4, 5, 6, 7)
+    body += bytes(32 - len(body))
+    body += b"HFAGTRLR" + struct.pack("<HHI", 1, 0, 32 + 64)
+    body += WRITER + struct.pack("<QQII", 0x1122334455667788, 42, 2, 4) + struct.pack("<I", 0)
+    assert len(body) == 32 + 60
+    return body + struct.pack("<I", crc32c(body))
+
+
+def decode(data: bytes, checkpoint: int = 42, metas: int = 2, datas: int = 4) -> Trailer | None:
+    return decode_trailer(
+        data,
+        source="k/0000000042.0",
+        offset=8192,
+        checkpoint=checkpoint,
+        meta_blocks=metas,
+        data_blocks=datas,
+    )
+
+
+def resealed(data: bytes) -> bytes:
+    return data[:-4] + struct.pack("<I", crc32c(data[:-4]))
+
+
+def test_the_checksum_is_crc_32c() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_a_trailer_is_the_bytes_of_the_page() -> None:
+    assert encode_trailer(TRAILER) == golden()
+    assert decode(golden()) == TRAILER
+    assert trailer_bytes(2, 4) == len(golden()) == 96
+
+
+@pytest.mark.parametrize("blocks", range(12))
+def test_its_length_is_a_multiple_of_8_whatever_the_counts(blocks: int) -> None:
+    trailer = Trailer(WRITER, 0, 1, 9, array("I"), array("I", range(blocks)))
+    data = encode_trailer(trailer)
+    assert len(data) == trailer_bytes(0, blocks)
+    assert len(data) % 8 == 0
+    assert decode(data, checkpoint=1, metas=0, datas=blocks) == trailer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        golden()[1:],
+        golden() + bytes(8),
+        golden()[:32] + b"X" + golden()[33:],
+        resealed(golden()[:40] + b"\x02" + golden()[41:]),
+    ],
+    ids=["nothing", "short", "long", "magic", "version"],
+)
+def test_other_bytes_behind_the_data_are_no_trailer(data: bytes) -> None:
+    assert decode(data) is None
+
+
+@pytest.mark.parametrize("at", [0, 5, 31, 48, 64, 90, 95])
+def test_a_changed_byte_is_damage(at: int) -> None:
+    data = golden()
+    with pytest.raises(FormatError, match="checksum of a trailer") as caught:
+        decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert (caught.value.object, caught.value.offset) == ("k/0000000042.0", 8192)
+
+
+def test_a_trailer_of_another_object_is_damage() -> None:
+    with pytest.raises(FormatError, match="another object"):
+        decode(golden(), checkpoint=43)
+    with pytest.raises(FormatError, match="another object"):
+        decode(golden(), metas=3, datas=3)
+
+
+def test_a_writer_id_has_16_bytes() -> None:
+    with pytest.raises(ValueError, match="16 bytes, not 3"):
+        encode_trailer(Trailer(b"abc", 0, 1, 0, (), ()))

@@ -1,0 +1,96 @@
+"""A listener with a fake sink, on a socket below a test's folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_agent.clock import Clock, SystemClock
+from hf_agent.ingest.budget import ReceiveBudget
+from hf_agent.ingest.listener import Listener
+from hf_agent.ingest.producers import ProducerRegistry
+from hf_agent.metrics import Metrics
+from support.fake_sink import FakeSink
+
+
+@dataclass(frozen=True)
+class SocketConfig:
+    """What a `[[listen]]` table says."""
+
+    path: str
+    protocol: str = "append"
+    stream: str = "app"
+    mode: int = 0o660
+    owner: str = ""
+    group: str = ""
+    max_connections: int = 100
+    max_record_bytes: int = 1 << 20
+
+
+class Setup:
+    """A running listener and everything around it."""
+
+    def __init__(self, config: SocketConfig, clock: Clock, budget_bytes: int) -> None:
+        self.config = config
+        self.path = Path(config.path)
+        self.clock = clock
+        self.sink = FakeSink()
+        self.metrics = Metrics()
+        self.producers = ProducerRegistry()
+        self.budget = ReceiveBudget(budget_bytes, self.metrics, clock)
+        self.listener = self.another(config)
+
+    def another(self, config: SocketConfig) -> Listener:
+        """One more listener of the same agent."""
+        return Listener(
+            config,
+            self.sink,
+            self.metrics,
+            self.budget,
+            self.clock,
+            producers=self.producers,
+            node="node-1",
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Value of a series, without the prefix."""
+        value = self.metrics.registry.get_sample_value(f"hf_agent_{name}", labels)
+        assert value is not None, name
+        return value
+
+    def rejected(self, reason: str) -> float:
+        """How many records were refused for `reason`."""
+        return self.metric("rejected_records_total", protocol=self.config.protocol, reason=reason)
+
+
+@asynccontextmanager
+async def listening(
+    folder: Path,
+    *,
+    protocol: str = "append",
+    stream: str = "app",
+    max_record_bytes: int = 1 << 20,
+    max_connections: int = 100,
+    clock: Clock | None = None,
+    budget_bytes: int = 64 << 20,
+) -> AsyncIterator[Setup]:
+    """A listener that is closed at the end, with everything of it gone."""
+    config = SocketConfig(
+        str(folder / "agent.sock"),
+        protocol=protocol,
+        stream=stream,
+        max_record_bytes=max_record_bytes,
+        max_connections=max_connections,
+    )
+    setup = Setup(config, clock or SystemClock(), budget_bytes)
+    await setup.listener.start()
+    try:
+        yield setup
+    finally:
+        await setup.listener.close()
+        await setup.budget.close()
+        assert setup.listener.connections == 0
+        assert setup.budget.held == 0, "a connection that is gone holds memory"
+        assert len(setup.producers) == 0
