@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     # The libraries: each can be lifted out and used alone.
     "store": {"clock"},
     "hyperfile": {"clock", "store.base"},
+    "fs": {"clock", "hyperfile", "store"},
     "wal": {"clock"},
     # What sits on them.
     "config": {"ingest.stream_name"},

@@ -1,0 +1,96 @@
+"""Opening a container by its URI, as `open` opens a file by its path."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+from hf_agent.clock import SystemClock, system_random
+from hf_agent.hyperfile.blocking.loop_thread import LoopThread, loop_thread
+from hf_agent.hyperfile.blocking.raw_file import HyperfileIO
+from hf_agent.hyperfile.blocking.stores import SharedStores
+from hf_agent.hyperfile.errors import ContainerExists, NoSuchContainer
+from hf_agent.hyperfile.file import FileOptions, HyperFile
+from hf_agent.store.options import S3Options
+from hf_agent.store.url import split_uri
+
+__all__ = ["open"]
+
+Mode = Literal["r", "r+", "w", "a", "x"]
+_MODES = ("r", "r+", "w", "a", "x")
+
+_FILE_OPTIONS = frozenset(FileOptions.__dataclass_fields__)
+_STORE_OPTIONS = frozenset(S3Options.__dataclass_fields__)
+
+
+def open(
+    uri: str | os.PathLike[str],
+    mode: str = "r",
+    *,
+    checkpoint: int | None = None,
+    at_time: float | None = None,
+    **options: Any,
+) -> HyperfileIO:
+    """Open the container at `s3://bucket/key`, `file:///dir/key` or a path as a raw binary file.
+
+    Modes as for Python's own `open`, always binary (a "b" may be added): `r` reads, `r+` reads and
+    writes, `w` empties or creates, `a` appends or creates, `x` creates. With `checkpoint` (a number)
+    or `at_time` (Unix seconds), mode `r` shows what was there then.
+
+    `options` are fields of `FileOptions` and of `S3Options`.
+
+    Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for modes and options that are none,
+    `HyperfileError` for damage, and the store's errors.
+    """
+    plain = mode.replace("b", "", 1)
+    if plain not in _MODES:
+        raise ValueError(f"no such mode mode={mode!r} known='{' '.join(_MODES)}'")
+    if unknown := options.keys() - _FILE_OPTIONS - _STORE_OPTIONS:
+        known = " ".join(sorted(_FILE_OPTIONS | _STORE_OPTIONS))
+        raise ValueError(f"no such option option={min(unknown)} known='{known}'")
+    file_options = FileOptions(**{k: v for k, v in options.items() if k in _FILE_OPTIONS})
+    s3_options = replace(
+        S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS}
+    )
+    name = os.fspath(uri)
+    url, key = split_uri(name if "://" in name else f"file://{os.path.abspath(name)}")
+    thread = loop_thread()
+    stores = _shared_stores(thread)
+
+    async def opening() -> HyperFile:
+        store = stores.take(url, s3_options)
+        try:
+            return await HyperFile.open(
+                store,
+                key,
+                cast(Mode, plain),
+                clock=SystemClock(),
+                rng=system_random(),
+                checkpoint=checkpoint,
+                at_time=at_time,
+                options=file_options,
+            )
+        except BaseException:
+            await stores.give_back(url, s3_options)
+            raise
+
+    async def closing(file: HyperFile) -> None:
+        await file.abort()
+        await stores.give_back(url, s3_options)
+
+    try:
+        file = thread.run(opening())
+    except NoSuchContainer as error:
+        raise FileNotFoundError(errno.ENOENT, "no container there", name) from error
+    except ContainerExists as error:
+        raise FileExistsError(errno.EEXIST, "a container is there already", name) from error
+    return HyperfileIO(file, name, thread, lambda: thread.run(closing(file)))
+
+
+@functools.lru_cache(maxsize=1)
+def _shared_stores(thread: LoopThread) -> SharedStores:
+    """Of this process: a forked child has another thread, and may not use its parent's sockets."""
+    return SharedStores(SystemClock(), system_random())
