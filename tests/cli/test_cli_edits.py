@@ -49,9 +49,7 @@ def file_of(folder: Path, content: bytes) -> str:
     return str(path)
 
 
-def test_write_replaces_the_content_or_a_part_of_it(
-    shell: Shell, uri: str, tmp_path: Path
-) -> None:
+def test_write_replaces_the_content_or_a_part_of_it(shell: Shell, uri: str, tmp_path: Path) -> None:
     content = random.Random(1).randbytes(300_000)
     said = shell("write", uri, file_of(tmp_path, content))
     assert said.startswith(b"checkpoint 1: 300000 bytes, ")
@@ -69,9 +67,7 @@ def test_write_with_an_offset_creates_too(shell: Shell, uri: str, tmp_path: Path
     assert shell("cat", uri) == bytes(5) + b"end"
 
 
-def test_truncate_and_zero_are_one_checkpoint_each(
-    shell: Shell, uri: str, tmp_path: Path
-) -> None:
+def test_truncate_and_zero_are_one_checkpoint_each(shell: Shell, uri: str, tmp_path: Path) -> None:
     shell("write", uri, file_of(tmp_path, b"x" * 10_000))
     shell("truncate", uri, "20000")
     assert shell("cat", uri) == b"x" * 10_000 + bytes(10_000)

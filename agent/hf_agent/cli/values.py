@@ -54,9 +54,7 @@ class SizeType(click.ParamType[int]):
 
     name = "BYTES"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return parse_size(str(value))
         except ValueError:

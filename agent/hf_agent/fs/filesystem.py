@@ -277,9 +277,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         except NoSuchContainer as error:
             raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
 
-    async def _rm(
-        self, path: str | list[str], recursive: bool = False, **kwargs: Any
-    ) -> None:
+    async def _rm(self, path: str | list[str], recursive: bool = False, **kwargs: Any) -> None:
         for one in await self._expand_path(path, recursive=recursive):
             if await self._isfile(one):
                 await self._rm_file(one)
@@ -375,9 +373,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def _store(self, url: str) -> Store:
         store = self._stores.get(url)
         if store is None:
-            plain = open_store(
-                url, options=self._s3_options, clock=self._clock, rng=self._rng
-            )
+            plain = open_store(url, options=self._s3_options, clock=self._clock, rng=self._rng)
             store = self._stores[url] = RetryingStore(plain, clock=self._clock, rng=self._rng)
         return store
 

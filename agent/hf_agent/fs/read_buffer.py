@@ -17,9 +17,7 @@ __all__ = ["ReadBuffer"]
 class ReadBuffer(AbstractBufferedFile):  # type: ignore[misc]
     """Reads an open `HyperFile` through one of fsspec's caches."""
 
-    def __init__(
-        self, fs: HyperfileFileSystem, path: str, file: HyperFile, **options: Any
-    ) -> None:
+    def __init__(self, fs: HyperfileFileSystem, path: str, file: HyperFile, **options: Any) -> None:
         self._file = file
         super().__init__(fs, path, mode="rb", size=file.size, **options)
 

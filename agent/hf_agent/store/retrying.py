@@ -78,9 +78,7 @@ class RetryingStore:
         self, key: str, body: Body, *, etag: str, metadata: Mapping[str, str] | None = None
     ) -> str:
         """See `Store.replace`."""
-        return await self._try(
-            lambda: self._store.replace(key, body, etag=etag, metadata=metadata)
-        )
+        return await self._try(lambda: self._store.replace(key, body, etag=etag, metadata=metadata))
 
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""

@@ -27,7 +27,5 @@ def rollback(uri: str, checkpoint: int, as_json: bool, **options: Any) -> None:
 
 async def _rollback(access: StoreAccess, uri: str, checkpoint: int, as_json: bool) -> None:
     async with access.container(uri) as (store, key):
-        result = await roll_back(
-            store, key, checkpoint, clock=SystemClock(), rng=system_random()
-        )
+        result = await roll_back(store, key, checkpoint, clock=SystemClock(), rng=system_random())
         report(result, as_json)

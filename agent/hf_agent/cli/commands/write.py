@@ -30,9 +30,7 @@ _CHUNK_BYTES = 4 << 20
 )
 @report_option
 @store_options
-def write(
-    uri: str, file: str | None, offset: int | None, as_json: bool, **options: Any
-) -> None:
+def write(uri: str, file: str | None, offset: int | None, as_json: bool, **options: Any) -> None:
     """Write FILE, or standard input, into a container, as one checkpoint.
 
     The container is created when it is not there.

@@ -52,9 +52,7 @@ def open(
         known = " ".join(sorted(_FILE_OPTIONS | _STORE_OPTIONS))
         raise ValueError(f"no such option option={min(unknown)} known='{known}'")
     file_options = FileOptions(**{k: v for k, v in options.items() if k in _FILE_OPTIONS})
-    s3_options = replace(
-        S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS}
-    )
+    s3_options = replace(S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS})
     name = os.fspath(uri)
     url, key = split_uri(name if "://" in name else f"file://{os.path.abspath(name)}")
     thread = loop_thread()
