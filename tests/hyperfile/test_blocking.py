@@ -228,5 +228,5 @@ def test_a_blocking_call_on_its_own_loop_is_an_error_and_no_deadlock() -> None:
 
 
 def test_an_unknown_option_names_the_known_ones(uri: str) -> None:
-    with pytest.raises(ValueError, match="block_sise.*block_size"):
+    with pytest.raises(ValueError, match=r"block_sise.*block_size"):
         hyperfile.open(uri, "w", block_sise=4096)

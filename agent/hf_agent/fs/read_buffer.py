@@ -1,4 +1,4 @@
-"""A container as fsspec opens it for reading: buffered, of one checkpoint for as long as it is open."""
+"""A container as fsspec opens it for reading: buffered, and of one checkpoint while it is open."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ __all__ = ["s3_options"]
 def s3_options(given: Mapping[str, Any]) -> S3Options:
     """`key`, `secret`, `token`, `profile`, `endpoint_url` and `client_kwargs` as store options.
 
-    Of `client_kwargs`: `region_name`, `endpoint_url`, `verify`. The names of `S3Options`' own fields
-    are taken too. Raises `ValueError` for any other.
+    Of `client_kwargs`: `region_name`, `endpoint_url`, `verify`. The names of `S3Options`' own
+    fields are taken too. Raises `ValueError` for any other.
     """
     client = dict(given.get("client_kwargs") or {})
     names = {

@@ -31,14 +31,16 @@ def cp(source: str, target: str, at: int | None, history: bool, **options: Any) 
 
 
 async def _cp(access: StoreAccess, source: str, target: str, checkpoint: int | str | None) -> None:
-    async with access.container(source) as (from_store, from_key):
-        async with access.container(target) as (to_store, to_key):
-            await copy(
-                from_store,
-                from_key,
-                to_store,
-                to_key,
-                checkpoint=checkpoint,
-                clock=SystemClock(),
-                rng=system_random(),
-            )
+    async with (
+        access.container(source) as (from_store, from_key),
+        access.container(target) as (to_store, to_key),
+    ):
+        await copy(
+            from_store,
+            from_key,
+            to_store,
+            to_key,
+            checkpoint=checkpoint,
+            clock=SystemClock(),
+            rng=system_random(),
+        )

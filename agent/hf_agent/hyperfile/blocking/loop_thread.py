@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Any, TypeVar
 
 __all__ = ["LoopThread", "loop_thread"]
@@ -13,14 +14,12 @@ __all__ = ["LoopThread", "loop_thread"]
 _Result = TypeVar("_Result")
 
 _making = threading.Lock()
-_current: LoopThread | None = None
 
 
 class LoopThread:
     """A daemon thread that runs an event loop until the process ends."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="hyperfile", daemon=True)
         self._thread.start()
@@ -49,8 +48,10 @@ class LoopThread:
 
 def loop_thread() -> LoopThread:
     """The loop of this process; a forked child gets one of its own."""
-    global _current
     with _making:
-        if _current is None or _current.pid != os.getpid():
-            _current = LoopThread()
-        return _current
+        return _of_process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _of_process(pid: int) -> LoopThread:
+    return LoopThread()

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from hf_agent.clock import SystemClock, system_random
@@ -37,8 +38,8 @@ def open(
     """Open the container at `s3://bucket/key`, `file:///dir/key` or a path as a raw binary file.
 
     Modes as for Python's own `open`, always binary (a "b" may be added): `r` reads, `r+` reads and
-    writes, `w` empties or creates, `a` appends or creates, `x` creates. With `checkpoint` (a number)
-    or `at_time` (Unix seconds), mode `r` shows what was there then.
+    writes, `w` empties or creates, `a` appends or creates, `x` creates. With `checkpoint` (a
+    number) or `at_time` (Unix seconds), mode `r` shows what was there then.
 
     `options` are fields of `FileOptions` and of `S3Options`.
 
@@ -54,7 +55,7 @@ def open(
     file_options = FileOptions(**{k: v for k, v in options.items() if k in _FILE_OPTIONS})
     s3_options = replace(S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS})
     name = os.fspath(uri)
-    url, key = split_uri(name if "://" in name else f"file://{os.path.abspath(name)}")
+    url, key = split_uri(name if "://" in name else f"file://{Path(name).absolute()}")
     thread = loop_thread()
     stores = _shared_stores(thread)
 

@@ -1,4 +1,4 @@
-"""An open container as a raw file: `io`'s buffers, text layers, `gzip`, `tarfile`, ... sit on it."""
+"""An open container as a raw file: buffers, text, `gzip`, `tarfile` and the like sit on it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A chunk is a file: 16 bytes of head, then its bytes.
 
-    0  magic "hfcache1" · 8  u32 CRC-32C of key and bytes · 12  u32 number of bytes    (little-endian)
+    0 magic "hfcache1" · 8 u32 CRC-32C of key and bytes · 12 u32 number of bytes (little-endian)
 
 The head is checked at every read: a file that was cut, damaged or written by something else is a
 miss, and goes. Nothing is synced, and nothing depends on what is here: the directory may be emptied
@@ -109,7 +109,7 @@ class DiskCache:
             self._until_look = self.max_bytes // _SHARE
 
     def _make_room(self) -> None:
-        """Remove the files used longest ago until there is room. Other processes may do the same."""
+        """Remove the files used longest ago until there is room; other processes may do it too."""
         now = self._clock.time()
         found: list[tuple[float, int, Path]] = []
         total = 0
