@@ -26,6 +26,11 @@ class Backoff:
         self.failures += 1
         return step * (0.5 + self._rng.random() / 2)
 
+    def reconfigure(self, first: float, longest: float) -> None:
+        """Take other delays over, from the next failure on."""
+        self._first = first
+        self._longest = longest
+
     def succeeded(self) -> None:
         """Start from the shortest delay again."""
         self.failures = 0

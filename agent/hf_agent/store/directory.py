@@ -121,6 +121,10 @@ class DirectoryStore:
             except RuntimeError:
                 batches.close()  # the store was closed in the middle of a listing
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`."""
+        return 0
+
     async def close(self) -> None:
         """See `Store.close`. What still runs comes to its end; nothing new is begun."""
         self._threads.shutdown(wait=False)

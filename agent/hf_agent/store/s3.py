@@ -134,6 +134,10 @@ class S3Store:
                 raise coded(StoreRetry(f"the listing breaks off {where}"), "malformed")
             params["ContinuationToken"] = token
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`."""
+        return 0
+
     async def close(self) -> None:
         """See `Store.close`. Requests that still run fail."""
         await self._requests.close()
