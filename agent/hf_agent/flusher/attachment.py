@@ -3,7 +3,7 @@
 That is never guessed from the size of a file. After a restart:
 
 - the container's inode still has the fingerprint of the bind record: nothing was written since;
-- the newest checkpoint carries this WAL's id: exactly the position it names is committed;
+- the newest checkpoint is ours, by its trailer: exactly the position it names is committed;
 - the container was never in the state that the bind names, and holds nothing of ours: another
   writer was faster to create it, and it is bound to afresh, like any that is there already;
 - anything else: another writer has written there, and this one has lost the conditional write.
@@ -24,7 +24,7 @@ from enum import Enum
 import structlog
 
 from hf_agent.clock import Clock, ulid
-from hf_agent.flusher.own_commits import OwnCommitSearch, is_own_commit
+from hf_agent.flusher.own_commits import OwnCommits
 from hf_agent.hyperfile import ContainerExists, NoSuchContainer, fingerprint
 from hf_agent.hyperfile.appender import Appender
 from hf_agent.store.base import Store, StoreRetry
@@ -67,7 +67,7 @@ class _Resolved:
 
 
 class Attacher:
-    """Attaches streams. One for all streams; it keeps no state of theirs."""
+    """Attaches streams. One for all streams."""
 
     def __init__(
         self,
@@ -82,6 +82,11 @@ class Attacher:
         durable: Callable[[int], Awaitable[None]],
         on_conflict: Callable[[str, str], None],
     ) -> None:
+        """To be made before anything is appended to `wal`.
+
+        `durable` waits for a batch of it. `on_conflict` is told of each true conflict: the stream,
+        and the key of the container that it goes on in.
+        """
         self._wal = wal
         self._store = store
         self._root = root
@@ -91,7 +96,7 @@ class Attacher:
         self._rng = rng
         self._durable = durable
         self._on_conflict = on_conflict
-        self._own_commits = OwnCommitSearch(wal.id)
+        self.own_commits = OwnCommits(wal)
         self._told: set[str] = set()
         """Streams whose conflict in a sibling was logged in this process's life."""
 
@@ -141,16 +146,13 @@ class Attacher:
             return _Resolved(_Standing.ABSENT, None, known)
         if bind.fingerprint in (appender.fingerprint, appender.fingerprint_without_compaction):
             return _Resolved(_Standing.OURS, appender, known)
-        newest = appender.latest_trailer
-        if newest is not None and is_own_commit(
-            newest, appender.size, bind=bind, writer_id=self._wal.id, durable=view.durable
-        ):
-            return _Resolved(_Standing.OURS, appender, max(newest.position, view.committed))
-        ours = await self._own_commits.find(view.name, bind, appender, view.durable)
+        ours = await self.own_commits.find(view.name, bind, appender, view.durable)
+        committed = known if ours.position is None else max(ours.position, view.committed)
+        if ours.last:
+            return _Resolved(_Standing.OURS, appender, committed)
         if bind.offset == 0 and known == bind.position and not ours.bound:
             # The bind was for a creation, and that is not how the container began.
             return _Resolved(_Standing.UNUSED, appender, known)
-        committed = known if ours.position is None else max(ours.position, view.committed)
         return _Resolved(_Standing.FOREIGN, appender, committed)
 
     async def _bind_first(self, name: str, key: str, committed: int) -> Attached:
