@@ -10,6 +10,7 @@ from typing import Literal
 from hf_agent.clock import Clock, SystemClock
 from hf_agent.flusher.attachment import Attacher
 from hf_agent.flusher.flusher import Flusher, FlushSettings
+from hf_agent.flusher.preflight import Preflight
 from hf_agent.hyperfile import Reader
 from hf_agent.metrics import Metrics
 from hf_agent.store.base import Store
@@ -35,11 +36,13 @@ class Flushing:
         when_full: Literal["block", "reject"] = "block",
         template: str = "{node}/{stream}",
         clock: Clock | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         self.folder = folder
         self.store = store
         self.rng = random.Random(seed)
         self.template = template
+        self.preflight = preflight
         self.clock = clock or SystemClock()
         self.when_full: Literal["block", "reject"] = when_full
         self.wal_config = wal or WalConfig(
@@ -85,6 +88,7 @@ class Flushing:
             rng=self.rng,
             metrics=self.metrics,
             on_defect=self.defects.append,
+            preflight=self.preflight,
         )
         self.wal.start(
             hold=True,

@@ -237,9 +237,7 @@ class Flusher:
             name, Backoff(settings.retry_min, settings.retry_max, self._rng)
         )
         now = self._clock.monotonic()
-        delay = backoff.failed()
-        if result in ("refused", "corrupt"):
-            delay = max(delay, settings.retry_max / 2)
+        delay = backoff.failed(slowly=result in ("refused", "corrupt"))
         gate = now + self._store_backoff.failed() if result == "retry" else None
         self._schedule.failed(name, now + delay, gate=gate)
 

@@ -42,7 +42,6 @@ class Preflight:
     ) -> None:
         """`attempt` raises the store's errors. `on_defect` is told of any other one."""
         self._attempt = attempt
-        self._retry_max = retry_max
         self._clock = clock
         self._metrics = metrics
         self._on_defect = on_defect
@@ -77,7 +76,6 @@ class Preflight:
 
     def reconfigure(self, retry_min: float, retry_max: float) -> None:
         """Take new delays over, in seconds, from the next failure on."""
-        self._retry_max = retry_max
         self._backoff.reconfigure(retry_min, retry_max)
 
     def hurry(self) -> None:
@@ -105,8 +103,7 @@ class Preflight:
                     "WAL, and the store is tried again",
                     reason=self.reason,
                 )
-        delay = self._backoff.failed()
-        return delay if away else max(delay, self._retry_max / 2)
+        return self._backoff.failed(slowly=not away)
 
     def _succeeded(self) -> None:
         self.state, self.reason = "passed", ""
