@@ -17,6 +17,7 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     InvalidEndpointConfigurationError,
+    NoCredentialsError,
 )
 
 from hf_agent.store.options import S3Options
@@ -78,7 +79,9 @@ class S3Client:
                 self._drop(lent)
         async with self._lent() as fresh:
             found = await _frozen_credentials(fresh.session)
-            if self._sessions or found not in (None, used):
+            if found is None:
+                raise NoCredentialsError from refusal
+            if self._sessions or found != used:
                 return await fresh.send(send)
         raise refusal
 

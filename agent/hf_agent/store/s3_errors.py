@@ -41,6 +41,12 @@ KNOWN_ERRORS = (
 )
 """What a request may raise that `s3_error` understands; anything else is a bug."""
 
+_FOR_CREDENTIALS = (
+    *("AssumeRole", "AssumeRoleWithWebIdentity", "CreateSession"),
+    *("CreateToken", "GetRoleCredentials"),
+)
+"""What botocore asks, of others than S3 too, before it can make the request itself."""
+
 
 def s3_error(error: BaseException, operation: str, where: str) -> StoreError:
     """The store error for `error`, one of `KNOWN_ERRORS`; chain it to that when raising.
@@ -69,6 +75,8 @@ def _answered(error: ClientError, operation: str, where: str) -> StoreError:
     status = int(meta.get("HTTPStatusCode", 0) or 0)
     kind, advice = _meaning(error.operation_name, code, status)
     reason = f"{_lower(said)}; {advice}" if said and not code.isdecimal() else advice
+    if error.operation_name in _FOR_CREDENTIALS:
+        reason = f"{error.operation_name}: {reason}"
     pairs = [where, f"code={code}" if code and not code.isdecimal() else "", f"status={status}"]
     if request_id := meta.get("RequestId"):
         pairs.append(f"request_id={request_id}")
