@@ -13,9 +13,12 @@ _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/")
 _OBJECT = {"ETag": '"e"', "Content-Length": "0", "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 
 
-def error_answer(status: int, code: str, *, head: bool = False, **headers: str) -> Answer:
-    """S3's answer for an error; that to a HEAD has no body."""
-    body = f"<Error><Code>{code}</Code><Message>Some words.</Message></Error>"
+def error_answer(
+    status: int, code: str, *, head: bool = False, region: str = "", **headers: str
+) -> Answer:
+    """S3's answer for an error; that to a HEAD has no body. `region` stands in the body."""
+    inner = f"<Code>{code}</Code><Message>Some words.</Message>"
+    body = f"<Error>{inner}{f'<Region>{region}</Region>' if region else ''}</Error>"
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, b"" if head else body.encode(), named)
 

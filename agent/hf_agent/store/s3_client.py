@@ -22,6 +22,7 @@ from botocore.exceptions import (
 
 from hf_agent.store.options import S3Options
 from hf_agent.store.s3_errors import KNOWN_ERRORS, is_credential_error
+from hf_agent.store.s3_redirects import ask_for_region_once
 from hf_agent.store.s3_session import make_session, s3_config
 
 __all__ = ["S3Client"]
@@ -131,10 +132,12 @@ class S3Client:
             config=s3_config(options),
         )
         try:
-            return _Open(session, await stack.enter_async_context(context), stack)
+            client = await stack.enter_async_context(context)
         except ValueError as error:
             # botocore's own type for this, which it does not use here.
             raise InvalidEndpointConfigurationError(msg=str(error)) from error
+        ask_for_region_once(client)
+        return _Open(session, client, stack)
 
 
 async def _frozen_credentials(session: AioSession) -> object:

@@ -151,7 +151,15 @@ BY_OPERATION: dict[tuple[str, str], Meaning] = {
 }
 """The same for what botocore asks on the way to a request: operation and code."""
 
+_MOVED = Meaning(
+    StoreRefused, "the server sends elsewhere; correct store.s3.endpoint_url (http or https?)"
+)
+
 BY_STATUS: dict[int, Meaning] = {
+    301: _MOVED,
+    302: _MOVED,
+    307: _MOVED,
+    308: _MOVED,
     400: Meaning(
         StoreRefused, "the server does not take the request; are region and endpoint right?"
     ),

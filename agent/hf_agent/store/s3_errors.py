@@ -78,6 +78,8 @@ def _answered(error: ClientError, operation: str, where: str) -> StoreError:
     if error.operation_name in _FOR_CREDENTIALS:
         reason = f"{error.operation_name}: {reason}"
     pairs = [where, f"code={code}" if code and not code.isdecimal() else "", f"status={status}"]
+    if location := meta.get("HTTPHeaders", {}).get("location"):
+        pairs.append(f"location={location}")
     if request_id := meta.get("RequestId"):
         pairs.append(f"request_id={request_id}")
     text = " ".join(pair for pair in pairs if pair)

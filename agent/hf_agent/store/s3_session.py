@@ -66,6 +66,8 @@ def s3_config(options: S3Options) -> AioConfig:
         response_checksum_validation="when_required",
         s3={
             "addressing_style": options.addressing,
+            # Like any other region, and not by the name that stands for all of them.
+            "us_east_1_regional_endpoint": "regional",
             # TLS protects the body; hashing it for the signature as well would hold up the loop.
             "payload_signing_enabled": plain_http,
         },
