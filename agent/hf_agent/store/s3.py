@@ -214,26 +214,31 @@ class S3Store:
     async def _head(self, key: str, condition: Mapping[str, str]) -> ObjectInfo:
         try:
             answer = await self._requests.call("head", "head_object", key, condition)
-        except StoreError as error:
-            if error.code not in ("400", "403"):
+        except StoreError as refusal:
+            if refusal.code not in ("400", "403"):
                 raise
-            await self._explain(key, condition, error)
-            raise
+            if not await self._readable(key, condition, refusal):
+                raise
+            answer = await self._requests.call("head", "head_object", key, condition)
         return self._info(key, int(answer["ContentLength"]), answer)
 
-    async def _explain(self, key: str, condition: Mapping[str, str], refusal: StoreError) -> None:
-        """Raise what is behind the refusal of a HEAD, whose answer has no body that could say it.
+    async def _readable(self, key: str, condition: Mapping[str, str], refusal: StoreError) -> bool:
+        """Whether GET works where HEAD was refused; raises what the refusal was about.
 
-        The answer to a GET has one: expired credentials, a wrong clock and a missing right are told
-        apart by it. When that says no more, it returns.
+        The answer to a HEAD has no body that could say it. That to a GET tells expired credentials,
+        a wrong clock and a missing right apart, and lets credentials be renewed.
         """
         try:
             await self._requests.call(
                 "head", "get_object", key, {"Range": "bytes=0-0", **condition}
             )
         except StoreError as error:
-            if error.code and not error.code.isdecimal() and error.code != "InvalidRange":
-                raise error from refusal
+            if error.code == "InvalidRange":  # the object is empty
+                return True
+            if not error.code or error.code.isdecimal():
+                return False
+            raise error from refusal
+        return True
 
     def _data(self, key: str, wanted: ByteRange, answer: dict[str, Any]) -> ObjectData:
         data: bytes = answer["Body"]
