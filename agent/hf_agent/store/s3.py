@@ -29,6 +29,8 @@ from hf_agent.store.s3_requests import S3Requests, etag_of
 
 __all__ = ["S3Store"]
 
+_DIRECTORY_BUCKET = "--x-s3"
+"""How the names of directory buckets end."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -108,7 +110,10 @@ class S3Store:
         """See `Store.list`. One request gives up to 1,000 entries."""
         if delimiter not in ("", "/"):
             raise ValueError(f"the delimiter is '/' or nothing delimiter={delimiter!r}")
-        params = {"Prefix": self._base + prefix}
+        wanted = self._base + prefix
+        # Directory buckets list by whole segments only: ask for more, and leave out what is not it.
+        of_directory = self.bucket.endswith(_DIRECTORY_BUCKET)
+        params = {"Prefix": wanted[: wanted.rfind("/") + 1] if of_directory else wanted}
         if delimiter:
             params["Delimiter"] = delimiter
         cut = len(self._base)
@@ -116,9 +121,10 @@ class S3Store:
             page = await self._requests.call("list", "list_objects_v2", None, params)
             date = self._date(page)
             for common in page.get("CommonPrefixes", ()):
-                yield common["Prefix"][cut:]
+                if common["Prefix"].startswith(wanted):
+                    yield common["Prefix"][cut:]
             for item in page.get("Contents", ()):
-                if key := item["Key"][cut:]:
+                if (key := item["Key"][cut:]) and item["Key"].startswith(wanted):
                     yield ObjectInfo(
                         key,
                         int(item["Size"]),
