@@ -19,7 +19,7 @@ from support.sent_lines import Chunk, check_lines, line
 __all__ = ["MainJob", "stored_content"]
 
 _STREAMS = ("app/web", "audit")
-_BATCH = 25
+_BATCH = 15
 _WITHIN = 120.0
 
 
@@ -84,16 +84,16 @@ class MainJob:
             self._failures.append(error)
 
     def _send_appends(self, count: int, rng: random.Random) -> None:
-        with Client(
-            self._append_socket, producer=fresh_producer(), reconnect_timeout=60
-        ) as client:
+        with Client(self._append_socket, producer=fresh_producer(), reconnect_timeout=60) as client:
             self.under_way.set()
             for number in range(count):
                 stream = rng.choice(_STREAMS)
                 data = b"<%d %s>" % (self._appends + number, b"x" * rng.choice((0, 10, 5000)))
-                client.append(stream, data)
+                last = number % _BATCH == _BATCH - 1
+                # Waiting for the store now and then makes many small commits of the job.
+                client.append(stream, data, ack="store" if last else "wal")
                 self._sent[stream].append(data)
-                if number % _BATCH == _BATCH - 1:
+                if last:
                     client.wait_acknowledged()
             client.wait_acknowledged()
         self._appends += count

@@ -84,7 +84,7 @@ def _render(query: dict[str, str], entries: dict[str, ElementTree.Element]) -> R
     after = query.get("continuation-token", "")
     ordered = sorted((_place(name), name) for name in entries)
     left = [(place, name) for place, name in ordered if place > after]
-    # A page may hold less than what was asked for: so a listing of few is one of several pages, too.
+    # A page may hold less than what was asked for: so even a short listing is one of several.
     few = max(len(ordered) // 3, _FEWEST_IN_A_PAGE)
     page = left[: min(int(query.get("max-keys") or _MOST_IN_A_PAGE), _MOST_IN_A_PAGE, few)]
     root = ElementTree.Element(f"{_TAG}ListBucketResult")

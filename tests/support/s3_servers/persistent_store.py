@@ -66,7 +66,9 @@ class PersistentStore:
     ) -> str:
         """See `Store.create`."""
         marked = self._marked(metadata)
-        return await self._write(key, marked, lambda: self._inner.create(key, body, metadata=marked))
+        return await self._write(
+            key, marked, lambda: self._inner.create(key, body, metadata=marked)
+        )
 
     async def replace(
         self, key: str, body: Body, *, etag: str, metadata: Mapping[str, str] | None = None
@@ -84,7 +86,7 @@ class PersistentStore:
     async def list(
         self, prefix: str = "", *, delimiter: str = ""
     ) -> AsyncIterator[ObjectInfo | str]:
-        """See `Store.list`. A listing that breaks off is begun again, and given when it is whole."""
+        """See `Store.list`. A listing that breaks off is begun again; what is given is whole."""
 
         async def whole() -> list[ObjectInfo | str]:
             return [item async for item in self._inner.list(prefix, delimiter=delimiter)]

@@ -1,6 +1,6 @@
 """Which fault seeds a run uses, and how a failing one is replayed.
 
-`HF_AGENT_FAULT_SEEDS` is a count (seeds 1 to N) or a list, which has a comma in it: `17,23` or `17,`.
+`HF_AGENT_FAULT_SEEDS` is a count (seeds 1 to N), or a list, which has a comma: `17,23` or `17,`.
 """
 
 from __future__ import annotations

@@ -101,9 +101,7 @@ def behind_faults(
     server: S3Server, plan: FaultPlan, *, stall: float = 30.0, breakpoint: Breakpoint | None = None
 ) -> Iterator[S3Server]:
     """`server` as it is reached through a fault proxy."""
-    handler = FaultHandler(
-        Backend(server.endpoint_url), plan, stall=stall, breakpoint=breakpoint
-    )
+    handler = FaultHandler(Backend(server.endpoint_url), plan, stall=stall, breakpoint=breakpoint)
     with HttpProxy(handler) as proxy, ExitStack() as stack:
         if breakpoint is not None:
             stack.callback(breakpoint.go_on)

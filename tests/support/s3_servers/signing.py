@@ -35,7 +35,9 @@ def signed_again(request: Request, endpoint_url: str) -> Request:
         data=request.body,
         headers=signed_headers,
     )
-    credentials = Credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+    credentials = Credentials(
+        CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+    )
     S3SigV4Auth(credentials, "s3", CREDENTIALS["AWS_DEFAULT_REGION"]).add_auth(unsigned)
     added = {name.lower(): value for name, value in unsigned.headers.items()}
     return Request(request.method, request.target, kept | added, request.body)
