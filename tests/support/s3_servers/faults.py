@@ -156,6 +156,8 @@ class SeededPlan:
             self._sequences[operation] = _Sequence(rng)
         sequence = self._sequences[operation]
         decision = self._draw(sequence)
+        if decision.fault in self.without:
+            decision = Decision()
         if decision.fault is not None:
             self.log.append(Logged(operation, sequence.number, decision))
         sequence.number += 1
@@ -169,8 +171,6 @@ class SeededPlan:
         if sequence.number >= self.horizon or rng.random() >= self.rate:
             return Decision()
         fault = rng.choices(list(Fault), self._weights)[0]
-        if fault in self.without:
-            return Decision()
         if fault in _RUNS:
             sequence.burst, sequence.burst_left = fault, rng.randrange(_RUNS[fault])
             return Decision(fault)
