@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -83,7 +81,7 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
             cwd=folder,
         )
     try:
-        _wait_until_alive(f"http://{address}/minio/health/live", process, log)
+        _wait_until_it_serves(f"http://{address}", process, log)
         with process_credentials():
             yield Minio(f"http://{address}")
     finally:
@@ -101,13 +99,15 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_alive(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_it_serves(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when a bucket can be made: its health checks are green some time before that."""
     pause = threading.Event()
     for _ in range(int(_STARTS_WITHIN / 0.1)):
         assert process.poll() is None, f"MinIO ended:\n{log.read_text()}"
         try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, OSError):
+            make_bucket(url, "made-at-the-start")
+            return
+        except OSError as error:  # HTTPError and URLError are of its kind
+            last = error
             pause.wait(0.1)  # it says nothing when it is up
-    raise AssertionError(f"MinIO did not come up:\n{log.read_text()}")
+    raise AssertionError(f"MinIO did not come up: {last}\n{log.read_text()}")
