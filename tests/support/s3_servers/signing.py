@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request as UrlRequest
 from urllib.request import urlopen
@@ -44,8 +45,12 @@ def signed_again(request: Request, endpoint_url: str) -> Request:
 
 
 def make_bucket(endpoint_url: str, name: str) -> None:
-    """Create a bucket on a server that checks signatures."""
+    """Create a bucket on a server that checks signatures. Raises `OSError`."""
     request = signed_again(Request("PUT", f"/{name}", {}, b""), endpoint_url)
     url = endpoint_url + request.target
-    with urlopen(UrlRequest(url, method="PUT", headers=request.headers), timeout=30):
-        pass
+    try:
+        with urlopen(UrlRequest(url, method="PUT", headers=request.headers), timeout=30):
+            pass
+    except HTTPError as error:
+        error.close()  # it holds the connection
+        raise
