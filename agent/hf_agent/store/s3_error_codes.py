@@ -235,7 +235,10 @@ BY_CAUSE: tuple[Cause, ...] = (
         "is the server up and reachable?",
     ),
     Cause(
-        (IncompleteReadError, ResponseStreamingError, aiohttp.ClientPayloadError),
+        (
+            *(IncompleteReadError, ResponseStreamingError, FlexibleChecksumError),
+            aiohttp.ClientPayloadError,
+        ),
         "truncated",
         StoreRetry,
         "the answer was cut",
@@ -247,13 +250,6 @@ BY_CAUSE: tuple[Cause, ...] = (
         StoreRetry,
         "the answer is not one of S3",
         "does something stand between here and the server?",
-    ),
-    Cause(
-        (FlexibleChecksumError,),
-        "damaged",
-        StoreRetry,
-        "the answer was damaged",
-        "is the network well?",
     ),
     Cause(
         (ConnectionClosedError, aiohttp.ServerDisconnectedError),

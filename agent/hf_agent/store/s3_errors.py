@@ -30,6 +30,9 @@ from hf_agent.store.s3_error_codes import (
 
 __all__ = ["KNOWN_ERRORS", "is_credential_error", "s3_error"]
 
+_MAX_CODE, _MAX_SAID = 64, 500
+"""Characters taken over from a server's answer."""
+
 KNOWN_ERRORS = (
     ClientError,
     BotoCoreError,
@@ -69,8 +72,10 @@ def is_credential_error(error: BaseException) -> bool:
 
 def _answered(error: ClientError, operation: str, where: str) -> StoreError:
     response: dict[str, Any] = error.response
-    code = str(response.get("Error", {}).get("Code", "") or "")
-    said = " ".join(str(response.get("Error", {}).get("Message", "") or "").split()).rstrip(".")
+    code = str(response.get("Error", {}).get("Code", "") or "")[:_MAX_CODE]
+    said = " ".join(str(response.get("Error", {}).get("Message", "") or "").split())[
+        :_MAX_SAID
+    ].rstrip(".")
     meta = response.get("ResponseMetadata", {})
     status = int(meta.get("HTTPStatusCode", 0) or 0)
     kind, advice = _meaning(error.operation_name, code, status)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_agent.store.base import StoreRetry
 from hf_agent.store.buffers import Views
-from hf_agent.store.observer import Observer, Request, coded
+from hf_agent.store.observer import Observer, Request, coded, limited
 from hf_agent.store.options import S3Options
 from hf_agent.store.s3_body import request_body
 from hf_agent.store.s3_bucket import is_directory_bucket
@@ -39,7 +39,7 @@ class S3Requests:
     ) -> None:
         self._bucket = bucket
         self._base = base
-        self._observer = observer
+        self._observer = limited(observer)
         self._client = S3Client(options, sessions=is_directory_bucket(bucket))
         self._patience = options.connect_timeout + options.read_timeout
         self._request_timeout = options.request_timeout
