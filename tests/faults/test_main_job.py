@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,21 @@ from hf_agent.store.base import ObjectInfo
 from hf_agent.store.s3 import S3Store
 from support.agent_process import AgentProcess
 from support.main_job import MainJob
+from support.moto_s3 import MotoS3
+from support.s3_servers.directory_sessions import Sessions
 from support.s3_servers.fault_proxy import Breakpoint
 from support.s3_servers.faults import FaultPlan, Script, SeededPlan
 from support.s3_servers.seeds import fault_seeds, reported
 from support.s3_servers.servers import (
+    DirectoryBucketServer,
     S3Server,
     behind_faults,
-    directory_buckets,
     minio,
     moto_s3,
+    serve_directory_buckets,
 )
 
-__all__ = ["directory_buckets", "minio", "moto_s3"]
+__all__ = ["minio", "moto_s3"]
 
 SERVERS = ("moto_s3", "minio", "directory_buckets")
 APPENDS = 150
@@ -43,8 +47,22 @@ STALL = 0.2
 FLUSH = 'interval = "20ms"\nretry_min = "5ms"\nretry_max = "50ms"\nshutdown_timeout = "60s"'
 
 
-def run_job(agent: AgentProcess, seed: int, breakpoint: Breakpoint | None = None) -> MainJob:
-    """The job from start to stop; the agent is killed between its halves."""
+@pytest.fixture
+def directory_buckets(moto_s3: MotoS3) -> Iterator[DirectoryBucketServer]:
+    """Directory buckets whose sessions end in the middle of the job, when nobody expects it."""
+    with serve_directory_buckets(moto_s3, Sessions(SystemClock(), lifetime=3600.0)) as server:
+        yield server
+        assert server.sessions.expired, "no session ended: the test shows less than it should"
+
+
+def run_job(
+    agent: AgentProcess,
+    seed: int,
+    *,
+    breakpoint: Breakpoint | None = None,
+    half_way: Callable[[], None] = lambda: None,
+) -> MainJob:
+    """The job from start to stop; the agent is killed in its first half, at the breakpoint."""
     job = MainJob(agent.append_socket, agent.lines_socket, random.Random(seed))
     try:
         agent.start()
@@ -57,6 +75,7 @@ def run_job(agent: AgentProcess, seed: int, breakpoint: Breakpoint | None = None
         if breakpoint is not None:
             breakpoint.go_on()
         job.wait()
+        half_way()
         job.send(appends=APPENDS, lines=LINES)
         job.wait()
         assert agent.stop() == 0, agent.log_text()
@@ -82,7 +101,9 @@ def run_on(server: S3Server, plan: FaultPlan, folder: Path, seed: int) -> None:
             env=server.env,
             flush=FLUSH,
         )
-        job = run_job(agent, seed, breakpoint)
+        sessions = server.sessions if isinstance(server, DirectoryBucketServer) else None
+        half_way = sessions.end_all if sessions else lambda: None
+        job = run_job(agent, seed, breakpoint=breakpoint, half_way=half_way)
     job.check(asyncio.run(objects_of(server, bucket)), "logs/node-1/")
 
 
