@@ -18,7 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "wal": {"clock"},
     # What sits on them.
     "config": {"ingest.stream_name"},
-    "metrics": {""},
+    "metrics": {"", "tallies"},
+    "tallies": set(),
     "logs": set(),
     "clock": set(),
     "ingest": {"clock", "metrics", ""},

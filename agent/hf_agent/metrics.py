@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from hf_agent import __version__
+from hf_agent.tallies import DurationTally, TrafficTallies
 
 __all__ = ["PROTOCOLS", "Metrics"]
 
@@ -53,18 +54,20 @@ class Metrics:
                 f"hf_agent_{name}", text, labels, registry=self.registry, buckets=_LATENCY
             )
 
+        def duration(name: str, text: str) -> DurationTally:
+            return DurationTally(f"hf_agent_{name}", text, _LATENCY, self.registry)
+
         self.build_info = Info("hf_agent_build", "Version of the agent.", registry=self.registry)
         self.build_info.info({"version": __version__})
-        self.received_records = counter("received_records", "Records read.", ("protocol",))
-        self.received_bytes = counter("received_bytes", "Payload bytes read.", ("protocol",))
-        self.acked_records = counter("acked_records", "Records made durable.", ("protocol",))
+        self.traffic = TrafficTallies("hf_agent_", PROTOCOLS, self.registry)
+        """received_records, received_bytes and acked_records, by protocol."""
         self.rejected_records = counter(
             "rejected_records", "Records refused.", ("protocol", "reason")
         )
         self.deduplicated_records = counter(
             "deduplicated_records", "Records sent again and not stored twice."
         )
-        self.append_duration = histogram("append_duration_seconds", "Received until durable.")
+        self.append_duration = duration("append_duration_seconds", "Received until durable.")
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))
         self.max_connections = gauge(
             "max_connections", "Connections allowed, over all sockets.", ("protocol",)
@@ -79,7 +82,7 @@ class Metrics:
         self.wal_max_size = gauge("wal_max_size_bytes", "Limit of wal_size_bytes.")
         self.wal_pending = gauge("wal_pending_bytes", "Bytes taken and not yet durable.")
         self.wal_max_pending = gauge("wal_max_pending_bytes", "Limit of wal_pending_bytes.")
-        self.wal_sync_duration = histogram(
+        self.wal_sync_duration = duration(
             "wal_sync_duration_seconds", "Write and fdatasync of one batch."
         )
         self.wal_oldest_unflushed = gauge(
@@ -116,8 +119,6 @@ class Metrics:
             "ingestion_paused", "1 while no append is taken (WAL full or failed)."
         )
         for protocol in PROTOCOLS:
-            for metric in (self.received_records, self.received_bytes, self.acked_records):
-                metric.labels(protocol)
             self.open_connections.labels(protocol)
             self.max_connections.labels(protocol)
             for reason in _REJECT_REASONS:

@@ -8,6 +8,8 @@ import random
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import structlog
@@ -63,7 +65,7 @@ def wait_until_ready(agent: AgentProcess, ready: bool) -> str:
     raise AssertionError(f"still {reasons}\n{agent.log_text()}")
 
 
-def logged(agent: AgentProcess, event: str) -> list[dict[str, str]]:
+def logged(agent: AgentProcess, event: str) -> list[dict[str, Any]]:
     """The log lines that contain `event`."""
     lines = agent.log_text().splitlines()
     return [json.loads(line) for line in lines if event in line]
@@ -274,6 +276,30 @@ async def test_left_uploads_are_aborted_after_the_preflight_and_hold_up_nothing(
         assert (told[0]["log_level"], told[0]["uploads"]) == ("info", 3)
     else:
         assert (told[0]["log_level"], told[0]["reason"]) == ("warning", str(error))
+
+
+def test_an_upload_that_a_killed_process_left_is_gone_after_the_next_start(
+    tmp_path: Path, moto_s3: MotoS3
+) -> None:
+    bucket = moto_s3.make_bucket()
+    for key in ("logs/node-1/app/0000000001.0", "logs/node-2/app/0000000001.0"):
+        url = f"{moto_s3.endpoint_url}/{bucket}/{key}?uploads"
+        with urlopen(Request(url, method="POST"), timeout=30) as answer:
+            assert answer.status == 200
+    # The server tells whole seconds, and an upload of this very second might be the process's own.
+    threading.Event().wait(1.1)
+    agent = make_agent(tmp_path / "a", moto_s3, bucket).start()
+    pause = threading.Event()
+    try:
+        for _ in range(1200):
+            if moto_s3.unfinished_uploads(bucket) == 1:
+                break
+            pause.wait(0.05)
+        assert moto_s3.unfinished_uploads(bucket) == 1, "the other node's is left alone"
+        assert agent.stop() == 0
+    finally:
+        agent.close()
+    assert [line["uploads"] for line in logged(agent, "aborted uploads")] == [1]
 
 
 async def test_without_a_folder_of_its_own_a_node_aborts_nothing() -> None:

@@ -43,6 +43,7 @@ class Log:
     def __init__(self, folder: Path, disk: PacedDisk, config: WalConfig = SMALL) -> None:
         self.durable: queue.Queue[int] = queue.Queue()
         self.states: queue.Queue[WalState] = queue.Queue()
+        self.here: list[int] = []
         self.wal = Wal.open(folder, config, disk=disk, clock=SystemClock(), rng=random.Random(1))
         self.wal.start(on_durable=self.durable.put, on_state=self.states.put, hold=True)
         # The first thing that the writer thread does is to wait.
@@ -53,16 +54,15 @@ class Log:
 def go_here(log: Log) -> int:
     """`go` until the writer thread has come to wait, which it does soon."""
     for _ in range(10_000):
-        number = log.wal.go(here=True)
-        if number is not None:
-            return number
+        if log.wal.go(here=log.here.append):
+            return log.here[-1]
         if log.durable.qsize():
             log.durable.get()
             log.wal.append("s", b"again")
     raise AssertionError("no batch was written here")
 
 
-def test_a_small_batch_is_durable_when_go_returns_its_number(tmp_path: Path) -> None:
+def test_a_small_batch_is_durable_when_go_returns(tmp_path: Path) -> None:
     disk = PacedDisk()
     log = Log(tmp_path / "wal", disk)
     log.wal.append("s", b"data")
@@ -75,6 +75,40 @@ def test_a_small_batch_is_durable_when_go_returns_its_number(tmp_path: Path) -> 
     log.wal.close()
 
 
+def test_the_word_comes_once_synced_and_may_be_answered_with_an_append(tmp_path: Path) -> None:
+    disk = PacedDisk()
+    log = Log(tmp_path / "wal", disk)
+    heard: list[tuple[int, int, int]] = []
+
+    def answer(number: int) -> None:
+        heard.append((number, log.wal.durable_batch, len(disk.writers)))
+        log.wal.append("s", b"more")
+
+    log.wal.append("s", b"data")
+    before = len(disk.writers)
+    for _ in range(10_000):
+        if log.wal.go(here=answer):
+            break
+        if log.durable.qsize():
+            log.durable.get()
+            log.wal.append("s", b"again")
+            before = len(disk.writers)
+    ((number, durable, writes),) = heard
+    assert durable == number
+    assert writes == before + 1
+    assert log.wal.batch == number + 1
+    assert log.wal.pending_bytes > 0
+    log.wal.close()
+    again = Wal.open(tmp_path / "wal", SMALL, clock=SystemClock(), rng=random.Random(2))
+    view = again.stream("s")
+    assert view is not None
+    plan = again.plan("s", 0, 1 << 20)
+    stored = bytearray(plan.nbytes)
+    again.read_into(plan, memoryview(stored))
+    assert stored.endswith((b"datamore", b"againmore"))
+    again.close()
+
+
 def test_nothing_is_written_before_go(tmp_path: Path) -> None:
     disk = PacedDisk()
     log = Log(tmp_path / "wal", disk)
@@ -82,7 +116,7 @@ def test_nothing_is_written_before_go(tmp_path: Path) -> None:
     appended = log.wal.append("s", b"data")
     assert log.wal.durable_batch < appended.batch
     assert len(disk.writers) == before
-    assert log.wal.go() is None
+    assert not log.wal.go()
     assert log.durable.get(timeout=30) == appended.batch
     log.wal.close()
 
@@ -92,7 +126,7 @@ def test_a_large_batch_is_the_writer_threads(tmp_path: Path) -> None:
     log = Log(tmp_path / "wal", disk)
     for _ in range(3):
         appended = log.wal.append("s", bytes(6000))
-    assert log.wal.go(here=True) is None
+    assert not log.wal.go(here=log.here.append)
     while log.durable.get(timeout=30) < appended.batch:
         pass
     assert threading.get_ident() not in disk.writers
@@ -112,7 +146,7 @@ def test_a_disk_that_was_slow_once_is_left_to_the_writer_thread_for_a_while(
     disk.writers.clear()
     for _ in range(20):
         appended = log.wal.append("s", b"data")
-        assert log.wal.go(here=True) is None
+        assert not log.wal.go(here=log.here.append)
         assert log.durable.get(timeout=30) == appended.batch
     assert threading.get_ident() not in disk.writers
     log.wal.close()
@@ -126,7 +160,7 @@ def test_an_error_of_the_disk_here_is_as_final_as_there(tmp_path: Path) -> None:
     disk.error = errno.EIO
     log.wal.append("s", b"bad")
     for _ in range(10_000):
-        assert log.wal.go(here=True) is None
+        assert not log.wal.go(here=log.here.append)
         if log.wal.state.kind == "failed":
             break
     assert log.states.get(timeout=30).kind == "failed"
@@ -148,7 +182,7 @@ def test_both_threads_writing_in_turn_lose_and_double_nothing(tmp_path: Path) ->
             log.wal.append("s", data)
             expected += data
             if rng.random() < 0.7:
-                log.wal.go(here=rng.random() < 0.8)
+                log.wal.go(here=log.here.append if rng.random() < 0.8 else None)
             if rng.random() < 0.1:
                 log.wal.note("s", b"%d" % number)
             if rng.random() < 0.1:

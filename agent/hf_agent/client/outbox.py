@@ -19,6 +19,7 @@ _RUN_BYTES = 128 << 10
 _RUN_RECORDS = 4096
 _WORTH_SENDING = 64 << 10
 _REFUSALS_KEPT = 1024
+_COPY_UP_TO = 4 << 10
 
 
 class _Run:
@@ -37,11 +38,13 @@ class _Run:
         return self.first_id + len(self.parts) - 1
 
     def frame(self) -> list[bytes]:
-        """The frame's bytes in pieces; a single payload is not copied."""
+        """The frame's bytes in pieces; a large payload is not copied."""
         parts = self.parts
         if len(parts) == 1:
             head, tail = append_frame(self.first_id, self.stream, self.nbytes, self.ack)
-            return [head, parts[0], tail]
+            if self.nbytes > _COPY_UP_TO:
+                return [head, parts[0], tail]
+            return [b"".join((head, parts[0], tail))]
         lengths = list(map(len, parts))
         head, tail = batch_frame(self.first_id, self.stream, lengths, self.nbytes, self.ack)
         return [b"".join((head, *parts, tail))]
@@ -128,6 +131,11 @@ class Outbox:
     def is_in_flight(self) -> bool:
         """Whether something was sent that was not acknowledged."""
         return bool(self._sent)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._unsent)
 
     @property
     def has_much_unsent(self) -> bool:

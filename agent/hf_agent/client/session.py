@@ -134,6 +134,8 @@ class Session:
         With `only_closed` a run that can still be added to is left.
         """
         pieces: list[bytes] = []
+        if not (self.outbox.has_unsent or self._unsent_requests):
+            return pieces
         nbytes = 0
         while self.is_ready and nbytes < _OUTPUT_BYTES:
             frame = self._next_frame(only_closed)
@@ -155,12 +157,24 @@ class Session:
     # -- receiving -------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take what came from the agent.
+        """Take a copy of what came from the agent. Raises as `received`."""
+        self._decoder.buffer.feed(data)
+        self._take()
+
+    def room(self) -> memoryview:
+        """Where to receive to; never empty."""
+        return self._decoder.buffer.room()
+
+    def received(self, nbytes: int) -> None:
+        """Take `nbytes` that were received into what `room` gave.
 
         Raises `ConnectionEnded`, or a `ClientError` when no other connection would help.
         """
+        self._decoder.buffer.received(nbytes)
+        self._take()
+
+    def _take(self) -> None:
         decoder = self._decoder
-        decoder.buffer.feed(data)
         try:
             while (message := decoder.next()) is not None:
                 decoder.consume()

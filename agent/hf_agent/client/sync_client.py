@@ -26,7 +26,8 @@ __all__ = ["Client"]
 
 _TICK = 0.005
 _QUIET_TICKS = 200
-_RECEIVE_BYTES = 64 << 10
+_SLICE = 1.0
+"""Longest wait for the agent at one time, in seconds: then an abort elsewhere is noticed."""
 
 
 class Client:
@@ -60,7 +61,8 @@ class Client:
         self._poll = select.poll()
         self._begun = 0
         self._greeted_before = 0.0
-        self._out: list[memoryview] = []
+        self._polled = 0
+        self._out: list[bytes | memoryview] = []
         self._write_failed = False
         self._failure: ClientError | None = None
         self._closed = False
@@ -227,11 +229,15 @@ class Client:
         """One step: send, wait at most `timeout` seconds for the agent, receive."""
         self._driving = True
         try:
-            self._connect_if_due()
+            if self._socket is None:
+                self._connect_if_due()
             self._pump()
             if self._socket is None:
                 pause = self._reconnection.next_attempt - self._clock.monotonic()
                 self._idle_wait(pause if timeout is None else min(pause, timeout))
+            elif timeout is None and not self._out and self._session.is_ready:
+                # Nothing else to wait for: the socket's own wait is the shortest way to the answer.
+                self._receive()
             elif self._wait_for_agent(timeout):
                 self._receive()
         finally:
@@ -251,63 +257,70 @@ class Client:
                 return False
             timeout = left if timeout is None else min(left, timeout)
         events = select.POLLIN | (select.POLLOUT if self._out and not self._write_failed else 0)
-        self._poll.modify(self._socket, events)
-        # In slices, so that an abort by another thread is noticed.
-        millis = 1000.0 if timeout is None else min(1000.0, timeout * 1000)
+        if events != self._polled:
+            self._poll.modify(self._socket, events)
+            self._polled = events
+        seconds = _SLICE if timeout is None else min(_SLICE, timeout)
         self._lock.release()
         try:
-            ready = self._poll.poll(millis)
+            ready = self._poll.poll(seconds * 1000)
         finally:
             self._lock.acquire()
-        return any(event & ~select.POLLOUT for _, event in ready)
+        return bool(ready) and ready[0][1] != select.POLLOUT
 
     def _pump(self, *, only_closed: bool = False) -> None:
         """Send what can be sent without waiting."""
         while self._socket is not None and not self._write_failed:
             if not self._out:
-                pieces = self._session.next_output(only_closed=only_closed)
-                if not pieces:
+                self._out = [*self._session.next_output(only_closed=only_closed)]
+                if not self._out:
                     return
-                self._out = [memoryview(piece) for piece in pieces]
+            out = self._out
             try:
-                sent = self._socket.sendmsg(self._out)
+                # Not through the socket object, which would wait.
+                sent = os.writev(self._socket.fileno(), out)
             except BlockingIOError:
                 return
             except OSError:
                 # The agent may have said why before it closed: receive first.
                 self._write_failed = True
                 return
-            while self._out and sent >= len(self._out[0]):
-                sent -= len(self._out.pop(0))
+            while out and sent >= len(out[0]):
+                sent -= len(out.pop(0))
             if sent:
-                self._out[0] = self._out[0][sent:]
+                out[0] = memoryview(out[0])[sent:]
 
     def _receive(self) -> None:
-        while self._socket is not None:
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(str(error))
-                return
-            if not data:
-                self._lose("agent closed the connection")
-                return
-            was_ready = self._session.is_ready
-            try:
-                self._session.receive(data)
-            except ConnectionEnded as error:
-                self._lose(str(error))
-                return
-            except ClientError as error:
-                self._fail(error)
-                return
+        """Wait for bytes, at most a slice, and take them."""
+        connection = self._socket
+        assert connection is not None
+        room = self._session.room()
+        failure = ""
+        self._lock.release()
+        try:
+            nbytes = connection.recv_into(room)
+        except TimeoutError:
+            return
+        except OSError as error:
+            failure = str(error)
+        finally:
+            self._lock.acquire()
+        if self._socket is not connection:
+            return  # closed by another thread
+        if failure or not nbytes:
+            self._lose(failure or "agent closed the connection")
+            return
+        was_ready = self._session.is_ready
+        try:
+            self._session.received(nbytes)
+        except ConnectionEnded as error:
+            self._lose(str(error))
+        except ClientError as error:
+            self._fail(error)
+        else:
             if self._session.is_ready and not was_ready:
                 self._reconnection.connected()
             self._pump()
-            if len(data) < _RECEIVE_BYTES:
-                return
 
     # -- connecting ------------------------------------------------------------------------
 
@@ -325,7 +338,7 @@ class Client:
             )
 
     def _connect_if_due(self) -> None:
-        if self._socket is None and not self._stopped:
+        if not self._stopped:
             if self._reconnection.is_hopeless:
                 self._fail(
                     ConnectionLost(
@@ -341,15 +354,16 @@ class Client:
         try:
             connection.settimeout(self._options.connect_timeout)
             connection.connect(self._path)
-            connection.setblocking(False)
+            connection.settimeout(_SLICE)
         except OSError as error:
             connection.close()
             self._lose((error.strerror or str(error)).lower())
             return
         self._socket = connection
         self._poll.register(connection, select.POLLIN)
+        self._polled = select.POLLIN
         self._write_failed = False
-        self._out = [memoryview(self._session.begin())]
+        self._out = [self._session.begin()]
         self._greeted_before = self._clock.monotonic() + self._options.connect_timeout
         self._pump()
 

@@ -198,8 +198,8 @@ class AppendConnection(Connection):
         if resent:
             self._endpoint.metrics.deduplicated_records.inc(resent)
         self._last_id = last
-        self._taken_records += records
-        self._taken_bytes += nbytes
+        self._traffic.received_records += records
+        self._traffic.received_bytes += nbytes
         self._taken(receipt.batch, last, message.stream, receipt.position, records)
         if message.ack == ACK_STORE:
             self._store_acks.want(last, message.stream, receipt.position)

@@ -12,7 +12,6 @@ not stop what it sent from being taken.
 from __future__ import annotations
 
 import asyncio
-import select
 from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import ClassVar, Final, cast
@@ -22,6 +21,7 @@ import structlog
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
 from hf_agent.ingest.durable_acks import Acknowledged, DurableAcks
 from hf_agent.ingest.endpoint import Endpoint
+from hf_agent.ingest.peer import Peer
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.rejections import INCOMPLETE, REASONS
 
@@ -79,13 +79,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._lingering: asyncio.TimerHandle | None = None
         self._last_word = b""
         self._output_paused = False
-        self._taken_records = 0
-        self._taken_bytes = 0
-        self._hangup = select.poll()
+        self._peer: Peer | None = None
         metrics = endpoint.metrics
-        self._received_records = metrics.received_records.labels(self.protocol)
-        self._received_bytes = metrics.received_bytes.labels(self.protocol)
-        self._acked_records = metrics.acked_records.labels(self.protocol)
+        self._traffic = metrics.traffic[self.protocol]
         self._open_connections = metrics.open_connections.labels(self.protocol)
         self._append_duration = metrics.append_duration
 
@@ -122,7 +118,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
-        self._hangup.register(transport.get_extra_info("socket").fileno(), 0)
+        self._peer = Peer(self._transport)
         endpoint = self._endpoint
         self._open_connections.inc()
         if endpoint.stopping:
@@ -179,10 +175,6 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self.fail(error.code, error.message, error.id)
         if not self._ending:
             self._go_on_reading()
-        if self._taken_bytes or self._taken_records:
-            self._received_records.inc(self._taken_records)
-            self._received_bytes.inc(self._taken_bytes)
-            self._taken_records = self._taken_bytes = 0
 
     def _go_on_reading(self) -> None:
         if self._waits:
@@ -246,7 +238,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
             return
         if self._transport is not None:
             self._acknowledge(acknowledged)
-        self._acked_records.inc(acknowledged.records)
+        self._traffic.acked_records += acknowledged.records
         for seconds in acknowledged.durations:
             self._append_duration.observe(seconds)
         if self._ending:
@@ -276,10 +268,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self._transport.resume_reading()
 
     def _write(self, data: bytes) -> None:
-        # Writing to a peer that has closed would end the connection, and what it sent before it
-        # closed could not be read any more.
-        if self._transport is not None and not self._peer_is_gone():
-            self._transport.write(data)
+        if self._transport is not None and self._peer is not None:
+            self._peer.write(data)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -375,4 +365,4 @@ class Connection(asyncio.BufferedProtocol, ABC):
 
     def _peer_is_gone(self) -> bool:
         """Whether the client has closed, rather than only ended its writing side."""
-        return self._transport is None or bool(self._hangup.poll(0))
+        return self._transport is None or self._peer is None or self._peer.is_gone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hf_agent.clock import Clock
 
@@ -23,8 +24,7 @@ class _Group:
     positions: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(NamedTuple):
     """Appends up to `id` are durable; `records` of them and `positions` newly so.
 
     `durations` has the seconds since the first append of each group was taken.

@@ -62,8 +62,8 @@ class LinesConnection(Connection):
             self.fail(code, error.message)
             return
         self._parser.consume()
-        self._taken_records += lines.records
-        self._taken_bytes += nbytes
+        self._traffic.received_records += lines.records
+        self._traffic.received_bytes += nbytes
         self._taken(receipt.batch, 1, self._stream, receipt.position, lines.records)
 
     def _acknowledge(self, acknowledged: Acknowledged) -> None:

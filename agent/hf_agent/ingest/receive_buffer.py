@@ -25,6 +25,10 @@ LARGEST: Final = 256 << 10
 _COPY_UP_TO: Final = 4 << 10
 _QUIET_READS: Final = 8
 _NOTHING: Final = bytearray()
+_MAX_IDLE: Final = 32
+
+_idle: list[bytearray] = []
+"""Arrays of `SMALLEST` for the next that need one. Making one clears it all, for a few bytes."""
 
 
 class Holding(Protocol):
@@ -190,16 +194,29 @@ class ReceiveBuffer:
 
     def _take(self, size: int) -> None:
         pending = self.end - self.start
-        data = bytearray(size)
+        data = _take_idle() if size == SMALLEST else bytearray(size)
         view = memoryview(data)
         view[:pending] = self.view[self.start : self.end]
+        self._give_back()
         self.data, self.view = data, view
         self.start, self.end = 0, pending
         self._handed_out = False
 
+    def _give_back(self) -> None:
+        if len(self.data) == SMALLEST and not self._handed_out and len(_idle) < _MAX_IDLE:
+            _idle.append(self.data)
+
     def _drop(self) -> None:
+        self._give_back()
         self.data = _NOTHING
         self.view = memoryview(_NOTHING)
         self.start = self.end = 0
         self.wanted = 0
         self._handed_out = False
+
+
+def _take_idle() -> bytearray:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return bytearray(SMALLEST)

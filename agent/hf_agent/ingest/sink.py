@@ -7,24 +7,21 @@ calls are made on the event loop's thread and none of them blocks.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 __all__ = ["Mark", "Receipt", "Rejected", "Sink"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A producer's name and the id of an append: what a resend is recognised by."""
 
     producer: str
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """An append was taken (not yet durable)."""
 
     batch: int

@@ -18,9 +18,9 @@ from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.metrics import Metrics
+from hf_agent.service.store_options import s3_options
 from hf_agent.service.store_start import abort_left_uploads, preflight_attempt
 from hf_agent.store.base import Store
-from hf_agent.store.options import S3Options
 from hf_agent.store.url import open_store
 from hf_agent.streams.intake import Intake
 from hf_agent.streams.key import StreamKeys
@@ -204,8 +204,6 @@ class Core:
 
     async def _abort_left_uploads(self, *, before: float) -> None:
         await self.preflight.passed.wait()
-        # `before` is by this machine's clock. Should that be fast, one of our own uploads may be
-        # hit, and is then made again.
         await abort_left_uploads(self.store, self._keys.own_prefix, before=before)
 
     def _conflict(self, stream: str, key: str) -> None:
@@ -281,20 +279,13 @@ class Core:
 
 
 def _open_store(config: Config, *, clock: Clock, rng: random.Random, metrics: Metrics) -> Store:
-    s3 = config.store.s3
-
     def observe(operation: str, code: str, seconds: float) -> None:
         metrics.store_requests.labels(operation, code).inc()
         metrics.store_request_duration.labels(operation).observe(seconds)
 
     return open_store(
         config.store.url,
-        options=S3Options(
-            region=s3.region,
-            endpoint_url=s3.endpoint_url,
-            addressing=s3.addressing,
-            profile=s3.profile,
-        ),
+        options=s3_options(config.store.s3, config.flush),
         clock=clock,
         rng=rng,
         observer=observe,

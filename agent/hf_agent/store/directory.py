@@ -122,8 +122,9 @@ class DirectoryStore:
                 batches.close()  # the store was closed in the middle of a listing
 
     async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
-        """See `Store.abort_left_uploads`."""
-        return 0
+        """See `Store.abort_left_uploads`: removes temporary files of writes that never ended."""
+        with Request(self._observer, "sweep"):
+            return await self._run(lambda: self._files.sweep(prefix, before))
 
     async def close(self) -> None:
         """See `Store.close`. What still runs comes to its end; nothing new is begun."""

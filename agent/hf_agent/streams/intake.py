@@ -88,9 +88,7 @@ class Intake:
         if self._reject_when_full and wal.state.kind == "full":
             raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
         try:
-            appended = wal.append(
-                stream, data, mark=None if mark is None else (mark.producer, mark.id)
-            )
+            appended = wal.append(stream, data, mark=mark)
         except TooManyStreams as error:
             raise Rejected("too_many_streams", str(error), permanent=True) from error
         except RecordTooLarge as error:
@@ -118,9 +116,8 @@ class Intake:
 
     def _go(self) -> None:
         self._go_scheduled = False
-        batch = self._wal.go(here=True)
-        if batch is not None:
-            self.batch_durable(batch)
+        if self._wal.go(here=self._tell):
+            self.wake_room()
 
     def last_id(self, producer: str) -> int:
         """See `Sink.last_id`."""
@@ -147,9 +144,12 @@ class Intake:
 
     def batch_durable(self, batch: int) -> None:
         """The WAL has synced `batch` (called on the loop)."""
+        self._tell(batch)
+        self.wake_room()
+
+    def _tell(self, batch: int) -> None:
         for callback in self._durable.reached(batch):
             callback()
-        self.wake_room()
 
     def wal_state_changed(self, state: WalState) -> None:
         """The WAL became full, failed or well again (called on the loop)."""

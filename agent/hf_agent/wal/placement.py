@@ -6,19 +6,30 @@ commits go on when the log is full, for without them nothing could be flushed an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from hf_agent.clock import Clock
 from hf_agent.wal.batch import Item, commit_bytes, encode
 from hf_agent.wal.disk import pwritev_all_sync
 from hf_agent.wal.files import FileSet
 from hf_agent.wal.index import FOOTER_BYTES, index_bytes
-from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, MARKS, NOTE, padded
+from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, NOTE, padded
 from hf_agent.wal.rotation import rotate
-from hf_agent.wal.snapshot import unpack_marks
 from hf_agent.wal.state import StreamState
 
-__all__ = ["Placement"]
+__all__ = ["Placement", "Written"]
+
+
+class Written(NamedTuple):
+    """Records that are durable, and of which the log's books do not tell yet."""
+
+    items: Sequence[Item]
+    offsets: Sequence[int]
+    """Where each item's record begins in the open file."""
+    time_ns: int
+    size: int
+    """Bytes in the file."""
 
 
 class Placement:
@@ -40,8 +51,8 @@ class Placement:
             rotate(files, self._now())
         return files.ensure_spare() or urgent
 
-    def write(self, items: Sequence[Item], new_streams: Sequence[StreamState]) -> int:
-        """Write a batch into the open file and sync it; returns its bytes.
+    def write(self, items: Sequence[Item]) -> Written:
+        """Write a batch into the open file and sync it. `apply` must follow.
 
         Raises `OSError`: when out of space, nothing has changed and it may be tried again.
         """
@@ -52,8 +63,7 @@ class Placement:
         pwritev_all_sync(files.disk, file.handle.fd, encoded.buffers, encoded.size, file.tail)
         file.tail += encoded.size
         files.next_batch += 1
-        self._apply(items, encoded.offsets, new_streams, time_ns)
-        return encoded.size
+        return Written(items, encoded.offsets, time_ns, encoded.size)
 
     def fits(self, items: Sequence[Item]) -> bool:
         """Whether the open file has room for the items and for its own end."""
@@ -73,13 +83,11 @@ class Placement:
             need += commit_bytes(len(self._files.state.streams) + len(items))
         return file.tail + need <= file.size
 
-    def _apply(
-        self,
-        items: Sequence[Item],
-        offsets: Sequence[int],
-        new_streams: Sequence[StreamState],
-        time_ns: int,
+    def apply(
+        self, written: Written, new_streams: Sequence[StreamState], marks: Mapping[str, int]
     ) -> None:
+        """Make what was written part of the durable state, for readers and later files."""
+        items, offsets, time_ns, _ = written
         file = self._files.open
         state = self._files.state
         streams = state.streams
@@ -93,9 +101,8 @@ class Placement:
                     file.first_time_ns = time_ns
             elif kind == NOTE:
                 streams[number].durable_note = bytes(buffers[0])
-            elif kind == MARKS:
-                for key, value in unpack_marks(bytes(buffers[0])).items():
-                    state.marks.move(key, value)
+        for key, value in marks.items():
+            state.marks.move(key, value)
 
     def _now(self) -> int:
         return int(self._clock.time() * 1e9)

@@ -57,8 +57,12 @@ def unpack_marks(payload: bytes) -> dict[str, int]:
     return marks
 
 
+# Kept: a new one allocates hundreds of KiB, and marks are packed for every batch.
+_packer = msgpack.Packer(use_bin_type=True)
+
+
 def _pack(value: object) -> bytes:
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = _packer.pack(value)
     return packed
 
 

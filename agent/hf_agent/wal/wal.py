@@ -100,17 +100,19 @@ class Wal:
         """
         return self._gathering.append(stream, data, mark)
 
-    def go(self, *, here: bool = False) -> int | None:
+    def go(self, *, here: Callable[[int], None] | None = None) -> bool:
         """Have everything appended written; needed after appends of a log started with `hold`.
 
         With `here`, a small batch may be written and synced on the calling thread, which is the
-        one that appends, when that takes less time than waking the writer thread. Then its number
-        is returned: it is durable, and `on_durable` is not called for it. Otherwise None.
+        one that appends, when that takes less time than waking the writer thread. Then True is
+        returned, and `here` was called with the batch's number in the place of `on_durable`: as
+        soon as it was durable, before positions and pending bytes tell of it. It may append, but
+        must not raise.
         """
-        number = self._writer.write_here() if here else None
-        if number is None:
-            self._gathering.wake()
-        return number
+        if here is not None and self._writer.write_here(here):
+            return True
+        self._gathering.wake()
+        return False
 
     def note(self, stream: str, data: bytes) -> int:
         """Replace the stream's note; returns the batch with which that is durable.
@@ -217,7 +219,7 @@ class Wal:
 
     @property
     def sync_observer(self) -> Callable[[float, int], None] | None:
-        """Called on the writer thread with seconds and bytes of each write and sync."""
+        """Called with seconds and bytes of each write and sync, on the thread that made it."""
         return self._writer.sync_observer
 
     @sync_observer.setter

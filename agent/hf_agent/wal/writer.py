@@ -128,51 +128,58 @@ class Writer:
                 self._stuck = batch is not None and not self._write(batch)
         return batch is not None or not gathering.closing
 
-    def write_here(self) -> int | None:
+    def write_here(self, tell: Callable[[int], None]) -> bool:
         """Write and sync the gathering batch on the calling thread, if that is worth it.
 
         It is when the batch is small, the writer waits, the open file has room, and the disk has
         been fast lately: then the caller is held up for less time than two threads need to hand the
-        batch over and back. Returns its number; `on_durable` is not called for it.
+        batch over and back. Then `tell` is called in the place of `on_durable`; returns whether.
         """
         if self._wait_for_fast or self.state is not _OK:
-            return None
+            return False
         if not self._writing.acquire(blocking=False):
-            return None
+            return False
         try:
             batch = self._gathering.take_from_waiting_writer(_HERE_BYTES)
             if batch is None or self._files.spare is None:
-                return None
+                return False
             items = batch.items()
             if not self._placement.fits(items):
-                return None
-            seconds, size = self._place(batch, items)
+                return False
+            self._place(batch, items, tell)
         except OSError as error:
             if is_out_of_space(error):
-                return None  # the writer thread finds the same, and knows what follows
+                return False  # the writer thread finds the same, and knows what follows
             self._fail_write(error)
-            return None
+            return False
         except BaseException as error:
             self._fail(f"a write to the write-ahead log died: {error!r}")
             raise
         finally:
             self._writing.release()
-        if self.sync_observer is not None:
-            self.sync_observer(seconds, size)
-        return batch.number
+        return True
 
-    def _place(self, batch: Batch, items: Sequence[Item]) -> tuple[float, int]:
-        """Write a batch into the open file, which has room for it; seconds and bytes."""
+    def _place(
+        self, batch: Batch, items: Sequence[Item], tell: Callable[[int], None] | None = None
+    ) -> None:
+        """Write a batch into the open file, which has room for it, and sync it.
+
+        `tell` is called before the books are kept: somebody waits for the word, nobody for those.
+        """
         started = perf_counter()
-        size = self._placement.write(items, batch.new_streams)
+        written = self._placement.write(items)
         seconds = perf_counter() - started
+        self.durable_batch = batch.number
+        if tell is not None:
+            tell(batch.number)
+        self._placement.apply(written, batch.new_streams, batch.marks)
         if seconds > _SLOW_SECONDS:
             self._wait_for_fast = _BATCHES_AFTER_SLOW
         elif self._wait_for_fast:
             self._wait_for_fast -= 1
-        self.durable_batch = batch.number
         self._gathering.done(batch)
-        return seconds, size
+        if self.sync_observer is not None:
+            self.sync_observer(seconds, written.size)
 
     def _go_on(self) -> bool:
         """From full to ok, if there is a spare again and the first batch can be written."""
@@ -193,13 +200,11 @@ class Writer:
             if not self._placement.make_room(items, urgent=urgent):
                 self._become(WalState("full", self._files.full_reason))
                 return False
-            seconds, size = self._place(batch, items)
+            self._place(batch, items)
         except OSError as error:
             self._out_of_space(error)
             return False
         self._on_durable(batch.number)
-        if self.sync_observer is not None:
-            self.sync_observer(seconds, size)
         if self._files.spare is None:
             self._become(WalState("full", self._files.full_reason))
         elif self.state is not _OK:
@@ -223,7 +228,7 @@ class Writer:
         try:
             if not self._placement.make_room([item], urgent=True):
                 return False
-            self._placement.write([item], ())
+            self._placement.apply(self._placement.write([item]), (), {})
         except OSError as error:
             self._out_of_space(error)
             return False
