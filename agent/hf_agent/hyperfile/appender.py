@@ -32,6 +32,7 @@ from hf_agent.hyperfile.inode import (
     empty_inode,
     with_flags,
 )
+from hf_agent.hyperfile.inode_copy import read_newest_checkpoint
 from hf_agent.hyperfile.keys import inode_key
 from hf_agent.hyperfile.meta_config import MIN_BLOCK_SHIFT, MetaConfig, PointerFormat
 from hf_agent.hyperfile.objects import CheckpointObjects
@@ -158,9 +159,10 @@ class Appender:
             raise ValueError(f"a writer id has {WRITER_ID_BYTES} bytes, not {len(writer_id)}")
         state = await reach_state_for_writing(store, key, clock=clock, rng=rng, writer_id=writer_id)
         trailer = None
-        if state.inode.last_cno:
-            async for found in _history(store, state, limit=1):
-                trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
+        # What is damaged must not go into the next checkpoint, under a checksum of its own.
+        found = await read_newest_checkpoint(store, state)
+        if found is not None:
+            trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
         return cls(store, state, trailer, clock=clock, rng=rng, writer_id=writer_id)
 
     # -- what it is now -----------------------------------------------------------------------
