@@ -13,14 +13,19 @@ from hf_agent.hyperfile.containers import ContainerStat, list_containers, stat_c
 from hf_agent.hyperfile.errors import (
     AppenderStateError,
     CheckpointsExhausted,
+    CheckpointTooLarge,
+    ChecksumError,
     ConflictError,
     ContainerExists,
     FormatError,
     HyperfileError,
+    NoCheckpointThen,
     NoSuchCheckpoint,
     NoSuchContainer,
     ReadOnlyLayout,
 )
+from hf_agent.hyperfile.file.handle import HyperFile
+from hf_agent.hyperfile.file.options import ByteRange, FileOptions, FileStat
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.reader import Reader
@@ -29,16 +34,23 @@ from hf_agent.hyperfile.trailer import Trailer
 __all__ = [
     "Appender",
     "AppenderStateError",
+    "ByteRange",
     "Checkpoint",
     "CheckpointBuild",
+    "CheckpointTooLarge",
     "CheckpointsExhausted",
+    "ChecksumError",
     "CommitResult",
     "ConflictError",
     "ContainerExists",
     "ContainerStat",
+    "FileOptions",
+    "FileStat",
     "FormatError",
+    "HyperFile",
     "HyperfileError",
     "Inode",
+    "NoCheckpointThen",
     "NoSuchCheckpoint",
     "NoSuchContainer",
     "ReadOnlyLayout",

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppenderStateError",
+    "CheckpointTooLarge",
     "CheckpointsExhausted",
+    "ChecksumError",
     "ConflictError",
     "ContainerExists",
     "FormatError",
     "HyperfileError",
+    "NoCheckpointThen",
     "NoSuchCheckpoint",
     "NoSuchContainer",
     "ReadOnlyLayout",
@@ -45,6 +48,16 @@ class NoSuchCheckpoint(HyperfileError):
         self.checkpoint = checkpoint
 
 
+class NoCheckpointThen(HyperfileError):
+    """The container has no checkpoint that was written at that time or before (any more)."""
+
+    def __init__(self, key: str, time: float) -> None:
+        super().__init__(f"no checkpoint of this container is that old key={key} time={time}")
+        self.key = key
+        self.time = time
+        """Unix seconds."""
+
+
 class FormatError(HyperfileError):
     """Bytes on the store break a rule of the format."""
 
@@ -58,8 +71,31 @@ class FormatError(HyperfileError):
         """Where in the object, in bytes."""
 
 
+class ChecksumError(FormatError):
+    """Bytes on the store are not the ones that were written there, as their checksum shows.
+
+    They can be had as they are by reading unchecked.
+    """
+
+    def __init__(self, what: str, *, object: str, offset: int, problem: str = "") -> None:
+        name = what if what[-1].isdigit() else f"the {what}"
+        problem = problem or f"the checksum of {name} does not match"
+        advice = "verify the container to see all damage, or read it unchecked"
+        super().__init__(f"{problem}; {advice}", object=object, offset=offset)
+        self.what = what
+        """What is damaged: `header`, `trailer`, `inode`, `map node 2`, `data block 17`."""
+        self.problem = problem
+
+
 class ReadOnlyLayout(HyperfileError):
     """The container is readable, but this version does not write its layout."""
+
+
+class CheckpointTooLarge(HyperfileError):
+    """What has been changed does not fit one checkpoint: flush, then go on.
+
+    Nothing is lost: what was changed before the call that raises this can be flushed.
+    """
 
 
 class CheckpointsExhausted(HyperfileError):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 
 from hf_agent.hyperfile.concurrency import map_concurrently
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.fingerprints import fingerprints_of_state
 from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.opening import FoundCheckpoint, read_checkpoint
@@ -22,17 +22,25 @@ _BATCH = 16
 
 
 async def read_checkpoints(
-    store: Store, key: str, numbers: Iterable[int], pointer_format: PointerFormat
+    store: Store,
+    key: str,
+    numbers: Iterable[int],
+    pointer_format: PointerFormat,
+    *,
+    skip_damaged: bool = False,
 ) -> AsyncIterator[FoundCheckpoint]:
     """The good checkpoint objects among `numbers`, in that order; reads ahead in growing batches.
 
-    Raises the store's errors.
+    Raises `ChecksumError` for one with a damaged header unless that is to be skipped as well, and
+    the store's errors.
     """
 
     async def look(number: int) -> FoundCheckpoint | None:
         try:
             found = await read_checkpoint(store, key, number, pointer_format)
-        except (FormatError, StoreNotFound):
+        except (FormatError, StoreNotFound) as error:
+            if isinstance(error, ChecksumError) and not skip_damaged:
+                raise
             return None
         good = found.header.checkpoint == number and not found.header.partial
         return found if good and found.inode.inline is None else None
