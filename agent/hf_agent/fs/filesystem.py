@@ -34,10 +34,10 @@ from hf_agent.hyperfile import (
     stat_container,
 )
 from hf_agent.hyperfile.blocking.raw_file import HyperfileIO
+from hf_agent.hyperfile.blocking.stores import StorePlace
+from hf_agent.hyperfile.cache import CacheOptions
 from hf_agent.hyperfile.concurrency import map_concurrently
 from hf_agent.store.base import Store
-from hf_agent.store.retrying import RetryingStore
-from hf_agent.store.url import open_store
 
 __all__ = ["HyperfileFileSystem"]
 
@@ -55,7 +55,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     Options: `fo` and `target_protocol` as fsspec passes them for chained URLs; `target_options` or
     plain keyword arguments for S3 under s3fs's names (`key`, `secret`, `token`, `endpoint_url`,
     `profile`, `client_kwargs`), and the fields of `S3Options`; fields of `FileOptions` for files
-    that are written.
+    that are written; `caches` for what is read.
     """
 
     protocol: ClassVar[str] = "hyperfile"
@@ -71,6 +71,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         asynchronous: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
         batch_size: int | None = None,
+        caches: CacheOptions | None = None,
         **options: Any,
     ) -> None:
         super().__init__(asynchronous=asynchronous, loop=loop, batch_size=batch_size)
@@ -81,6 +82,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self._root = Root(_root_url(fo, target_protocol))
         own = {name: options.pop(name) for name in list(options) if name in _FILE_OPTIONS}
         self._file_options = FileOptions(**own)
+        self._caches = caches or CacheOptions()
         self._s3_options = s3_options({**(target_options or {}), **options})
         self._stores: dict[str, Store] = {}
         self._clock = SystemClock()
@@ -373,8 +375,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def _store(self, url: str) -> Store:
         store = self._stores.get(url)
         if store is None:
-            plain = open_store(url, options=self._s3_options, clock=self._clock, rng=self._rng)
-            store = self._stores[url] = RetryingStore(plain, clock=self._clock, rng=self._rng)
+            place = StorePlace(url, self._s3_options, self._caches)
+            store = self._stores[url] = place.open(clock=self._clock, rng=self._rng)
         return store
 
     async def aclose(self) -> None:

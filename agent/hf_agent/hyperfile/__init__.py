@@ -7,6 +7,7 @@ Knows the format and a store's small protocol, and nothing of agents, sockets or
 from __future__ import annotations
 
 from hf_agent.hyperfile.appender import Appender, CommitResult
+from hf_agent.hyperfile.blocking.opening import open
 from hf_agent.hyperfile.checkpoint_build import CheckpointBuild
 from hf_agent.hyperfile.checkpoints import Checkpoint, checkpoint_at, list_checkpoints
 from hf_agent.hyperfile.containers import ContainerStat, list_containers, stat_container
@@ -60,5 +61,6 @@ __all__ = [
     "fingerprint",
     "list_checkpoints",
     "list_containers",
+    "open",
     "stat_container",
 ]

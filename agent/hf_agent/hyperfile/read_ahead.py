@@ -33,11 +33,11 @@ class ReadAhead:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Bytes `[offset, offset + length)`, cut at the end. Raises what `read` raises."""
+        if not self._max:
+            return await self._read(offset, length)
         end = min(offset + length, self._size)
         if end <= offset:
             return b""
-        if not self._max:
-            return await self._read(offset, end - offset)
         in_order = offset == self._expected
         self._expected = end
         if not in_order:

@@ -105,6 +105,10 @@ class RetryingStore:
             else:
                 return
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`."""
+        return await self._try(lambda: self._store.abort_left_uploads(prefix, before=before))
+
     async def close(self) -> None:
         """See `Store.close`."""
         await self._store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import click
 
@@ -49,7 +49,7 @@ async def _write(
     progress: Progress,
     as_json: bool,
 ) -> None:
-    mode = "w" if offset is None else "r+"
+    mode: Literal["w", "r+"] = "w" if offset is None else "r+"
     async with edited(access, uri, mode, as_json, create=True) as file:
         position = offset or 0
         # A command has nothing else to do on its loop while it reads its input.

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["LoopThread", "loop_thread"]
+__all__ = ["LoopThread", "Runner", "loop_thread"]
 
 _Result = TypeVar("_Result")
 
 _making = threading.Lock()
+
+
+class Runner(Protocol):
+    """Has asynchronous work done for callers that wait for it."""
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """What `work` returns, or raises."""
+        ...
 
 
 class LoopThread:
@@ -29,6 +38,9 @@ class LoopThread:
 
         Raises what it raises, and `RuntimeError` when called from the loop itself.
         """
+        if sys.is_finalizing() or not self._thread.is_alive():
+            work.close()
+            raise RuntimeError("the interpreter is shutting down; close files before that")
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(

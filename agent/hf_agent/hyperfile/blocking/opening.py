@@ -12,9 +12,11 @@ from typing import Any, Literal, cast
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.hyperfile.blocking.loop_thread import LoopThread, loop_thread
 from hf_agent.hyperfile.blocking.raw_file import HyperfileIO
-from hf_agent.hyperfile.blocking.stores import SharedStores
+from hf_agent.hyperfile.blocking.stores import SharedStores, StorePlace
+from hf_agent.hyperfile.cache.options import CacheOptions
 from hf_agent.hyperfile.errors import ContainerExists, NoSuchContainer
-from hf_agent.hyperfile.file import FileOptions, HyperFile
+from hf_agent.hyperfile.file.handle import HyperFile
+from hf_agent.hyperfile.file.options import FileOptions
 from hf_agent.store.options import S3Options
 from hf_agent.store.url import split_uri
 
@@ -33,6 +35,8 @@ def open(
     *,
     checkpoint: int | None = None,
     at_time: float | None = None,
+    caches: CacheOptions | None = None,
+    read_ahead_bytes: int = 8 << 20,
     **options: Any,
 ) -> HyperfileIO:
     """Open the container at `s3://bucket/key`, `file:///dir/key` or a path as a raw binary file.
@@ -41,7 +45,9 @@ def open(
     writes, `w` empties or creates, `a` appends or creates, `x` creates. With `checkpoint` (a
     number) or `at_time` (Unix seconds), mode `r` shows what was there then.
 
-    `options` are fields of `FileOptions` and of `S3Options`.
+    `caches` says what is kept of what was read, beside the map. Whoever reads in order has up to
+    `read_ahead_bytes` fetched before they are asked for. `options` are fields of `FileOptions` and
+    of `S3Options`.
 
     Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for modes and options that are none,
     `HyperfileError` for damage, and the store's errors.
@@ -56,11 +62,12 @@ def open(
     s3_options = replace(S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS})
     name = os.fspath(uri)
     url, key = split_uri(name if "://" in name else f"file://{Path(name).absolute()}")
+    place = StorePlace(url, s3_options, caches or CacheOptions())
     thread = loop_thread()
     stores = _shared_stores(thread)
 
     async def opening() -> HyperFile:
-        store = stores.take(url, s3_options)
+        store = stores.take(place)
         try:
             return await HyperFile.open(
                 store,
@@ -73,12 +80,12 @@ def open(
                 options=file_options,
             )
         except BaseException:
-            await stores.give_back(url, s3_options)
+            await stores.give_back(place)
             raise
 
     async def closing(file: HyperFile) -> None:
         await file.abort()
-        await stores.give_back(url, s3_options)
+        await stores.give_back(place)
 
     try:
         file = thread.run(opening())
@@ -86,7 +93,10 @@ def open(
         raise FileNotFoundError(errno.ENOENT, "no container there", name) from error
     except ContainerExists as error:
         raise FileExistsError(errno.EEXIST, "a container is there already", name) from error
-    return HyperfileIO(file, name, thread, lambda: thread.run(closing(file)))
+    return HyperfileIO(
+        *(file, name, thread, lambda: thread.run(closing(file))),
+        read_ahead_bytes=read_ahead_bytes,
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from hf_agent.hyperfile.blocking.loop_thread import LoopThread
+from hf_agent.hyperfile.blocking.loop_thread import Runner
+from hf_agent.hyperfile.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from hf_agent.hyperfile.commit_result import CommitResult
-    from hf_agent.hyperfile.file import FileStat, HyperFile
+    from hf_agent.hyperfile.appender import CommitResult
+    from hf_agent.hyperfile.file.handle import HyperFile
+    from hf_agent.hyperfile.file.options import FileStat
 
 __all__ = ["HyperfileIO"]
 
@@ -35,14 +37,22 @@ class HyperfileIO(io.RawIOBase):
     """
 
     def __init__(
-        self, file: HyperFile, name: str, loop: LoopThread, on_close: Callable[[], None]
+        self,
+        file: HyperFile,
+        name: str,
+        loop: Runner,
+        on_close: Callable[[], None],
+        *,
+        read_ahead_bytes: int = 8 << 20,
     ) -> None:
         super().__init__()
         self._file = file
         self._loop = loop
+        self._read_ahead_bytes = read_ahead_bytes
         self._on_close = on_close
         self._position = 0
         self._released = False
+        self._ahead = self._read_ahead(read_ahead_bytes)
         self.name = name
         """The URI that it was opened with."""
         self.mode = file.mode
@@ -67,7 +77,8 @@ class HyperfileIO(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read at the position; fewer bytes than asked for only at the end."""
         view = memoryview(buffer).cast("B")
-        data = self.pread(self._position, view.nbytes)
+        self._check_readable()
+        data = self._loop.run(self._ahead.read(self._position, view.nbytes))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -138,7 +149,8 @@ class HyperfileIO(io.RawIOBase):
     def abort(self) -> None:
         """Close without a checkpoint: what was not flushed is gone."""
         if not self.closed:
-            self._file.discard()
+            if self.mode != "r":
+                self._file.discard()
             self.close()
 
     def __exit__(
@@ -171,8 +183,7 @@ class HyperfileIO(io.RawIOBase):
 
     def pread(self, offset: int, length: int) -> bytes:
         """Bytes `[offset, offset + length)`, cut at the end; the position stays."""
-        if not self.readable():
-            raise io.UnsupportedOperation(f"the file is open for writing only mode={self.mode}")
+        self._check_readable()
         return self._loop.run(self._file.pread(offset, length))
 
     def pwrite(self, offset: int, data: ReadableBuffer) -> int:
@@ -213,13 +224,26 @@ class HyperfileIO(io.RawIOBase):
     def refresh(self) -> bool:
         """Move to the container's newest state; whether that is another one than before."""
         self._check_open()
-        return self._loop.run(self._file.refresh())
+        moved = self._loop.run(self._file.refresh())
+        if moved:
+            self._loop.run(self._ahead.close())
+            self._ahead = self._read_ahead(self._read_ahead_bytes)
+        return moved
 
     # -- inside ------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on a closed file")
+
+    def _read_ahead(self, max_bytes: int) -> ReadAhead:
+        # What is written shows at once, so nothing is kept of a file that is.
+        changing = self._file.mode != "r"
+        return ReadAhead(self._file.pread, self._file.size, max_bytes=0 if changing else max_bytes)
+
+    def _check_readable(self) -> None:
+        if not self.readable():
+            raise io.UnsupportedOperation(f"the file is open for writing only mode={self.mode}")
 
     def _check_writable(self) -> None:
         if not self.writable():
@@ -228,4 +252,5 @@ class HyperfileIO(io.RawIOBase):
     def _release(self) -> None:
         if not self._released:
             self._released = True
+            self._loop.run(self._ahead.close())
             self._on_close()

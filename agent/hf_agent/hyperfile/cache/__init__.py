@@ -10,5 +10,6 @@ from hf_agent.hyperfile.cache.caching_store import CachingStore
 from hf_agent.hyperfile.cache.chunk_cache import ChunkCache
 from hf_agent.hyperfile.cache.disk_cache import DiskCache
 from hf_agent.hyperfile.cache.memory_cache import MemoryCache
+from hf_agent.hyperfile.cache.options import CacheOptions
 
-__all__ = ["CachingStore", "ChunkCache", "DiskCache", "MemoryCache"]
+__all__ = ["CacheOptions", "CachingStore", "ChunkCache", "DiskCache", "MemoryCache"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from hf_agent.hyperfile.cache.chunk_cache import ChunkCache
@@ -14,11 +15,13 @@ from hf_agent.store.base import Body, ObjectData, ObjectInfo, Store
 
 __all__ = ["CHUNK_BYTES", "CachingStore"]
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 64 << 10
 """Objects are cut into chunks of this size, the last one shorter."""
 _MAX_OBJECTS = 10_000
 """Objects of which the etag is remembered."""
 _CONCURRENCY = 16
+_SCAN_BYTES = 1 << 20
+"""Ranges from this size on are scans."""
 
 
 class CachingStore:
@@ -59,7 +62,11 @@ class CachingStore:
         start, end = min(start, info.size), min(end, info.size)
         if end <= start:
             return ObjectData(info, b"", start)
-        return ObjectData(info, await self._cached(info, start, end), start)
+        is_scan = end - start >= _SCAN_BYTES
+        caches = [cache for cache in self._caches if cache.takes_scans or not is_scan]
+        if not caches:
+            return await self._store.get(key, start=start, end=end, if_match=info.etag)
+        return ObjectData(info, await self._cached(caches, info, start, end), start)
 
     async def head(self, key: str) -> ObjectInfo:
         """See `Store.head`."""
@@ -88,13 +95,19 @@ class CachingStore:
         """See `Store.list`."""
         return self._store.list(prefix, delimiter=delimiter)
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`."""
+        return await self._store.abort_left_uploads(prefix, before=before)
+
     async def close(self) -> None:
         """See `Store.close`."""
         await self._store.close()
 
     # -- chunks ------------------------------------------------------------------------------
 
-    async def _cached(self, info: ObjectInfo, start: int, end: int) -> bytes:
+    async def _cached(
+        self, caches: Sequence[ChunkCache], info: ObjectInfo, start: int, end: int
+    ) -> bytes:
         """Bytes `[start, end)`; neighbouring chunks that no cache has are read in one request."""
         first, last = start // CHUNK_BYTES, (end - 1) // CHUNK_BYTES
         numbers = list(range(first, last + 1))
@@ -102,32 +115,25 @@ class CachingStore:
         found = dict(
             zip(
                 numbers,
-                await map_concurrently(self._find, keys, limit=_CONCURRENCY),
+                await map_concurrently(partial(_find, caches), keys, limit=_CONCURRENCY),
                 strict=True,
             )
         )
         missing = [number for number in numbers if found[number] is None]
         for low, high in _runs(missing):
-            found.update(await self._fetch(info, low, high))
+            found.update(await self._fetch(caches, info, low, high))
         data = b"".join(found[number] or b"" for number in numbers)
         return data[start - first * CHUNK_BYTES : end - first * CHUNK_BYTES]
 
-    async def _find(self, key: bytes) -> bytes | None:
-        for depth, cache in enumerate(self._caches):
-            chunk = await cache.get(key)
-            if chunk is not None:
-                for nearer in self._caches[:depth]:
-                    await nearer.put(key, chunk)
-                return chunk
-        return None
-
-    async def _fetch(self, info: ObjectInfo, low: int, high: int) -> dict[int, bytes | None]:
-        """Chunks `low` to `high` from the store, into every cache."""
+    async def _fetch(
+        self, caches: Sequence[ChunkCache], info: ObjectInfo, low: int, high: int
+    ) -> dict[int, bytes | None]:
+        """Chunks `low` to `high` from the store, into every one of `caches`."""
         # Readers side by side come for the same chunks: one of them fetches.
         name = self._key(info, low)
         lock = self._loading.setdefault(name, asyncio.Lock())
         async with lock:
-            again = await self._find(name)
+            again = await _find(caches, name)
             if again is not None and low == high:
                 return {low: again}
             answer = await self._store.get(
@@ -138,7 +144,7 @@ class CachingStore:
                 at = (number - low) * CHUNK_BYTES
                 chunk = answer.data[at : at + CHUNK_BYTES]
                 chunks[number] = chunk
-                for cache in self._caches:
+                for cache in caches:
                     await cache.put(self._key(info, number), chunk)
             return chunks
 
@@ -152,6 +158,17 @@ class CachingStore:
         self._known.move_to_end(info.key)
         if len(self._known) > _MAX_OBJECTS:
             self._known.popitem(last=False)
+
+
+async def _find(caches: Sequence[ChunkCache], key: bytes) -> bytes | None:
+    """A chunk from the first cache that has it; those before it get it too."""
+    for depth, cache in enumerate(caches):
+        chunk = await cache.get(key)
+        if chunk is not None:
+            for nearer in caches[:depth]:
+                await nearer.put(key, chunk)
+            return chunk
+    return None
 
 
 def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -10,6 +10,9 @@ __all__ = ["ChunkCache"]
 class ChunkCache(Protocol):
     """Keeps byte strings for a while."""
 
+    takes_scans: bool
+    """Whether it is of use for reads of many chunks at once, which would drive out all else."""
+
     async def get(self, key: bytes) -> bytes | None:
         """The chunk of this key; None when it is not (or no longer) here, or damaged."""
         ...

@@ -47,6 +47,8 @@ class DiskCache:
     gone) is a miss, never an error.
     """
 
+    takes_scans = True
+
     def __init__(
         self, directory: Path, max_bytes: int, *, clock: Clock, rng: random.Random
     ) -> None:

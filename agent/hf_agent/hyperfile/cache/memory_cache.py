@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from hf_agent.hyperfile.bounded_cache import BoundedCache
 
 __all__ = ["MemoryCache"]
 
@@ -13,28 +13,20 @@ _COST = 200
 class MemoryCache:
     """Implements `ChunkCache` within `max_bytes`. Lives on one event loop."""
 
+    takes_scans = False
+
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.held_bytes = 0
-        self._chunks: OrderedDict[bytes, bytes] = OrderedDict()
+        self._chunks: BoundedCache[bytes, bytes] = BoundedCache(max_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held now, never more than `max_bytes`."""
+        return self._chunks.cost
 
     async def get(self, key: bytes) -> bytes | None:
         """See `ChunkCache.get`."""
-        chunk = self._chunks.get(key)
-        if chunk is not None:
-            self._chunks.move_to_end(key)
-        return chunk
+        return self._chunks.get(key)
 
     async def put(self, key: bytes, chunk: bytes) -> None:
         """See `ChunkCache.put`."""
-        cost = len(chunk) + _COST
-        if cost > self.max_bytes:
-            return
-        old = self._chunks.pop(key, None)
-        if old is not None:
-            self.held_bytes -= len(old) + _COST
-        self._chunks[key] = chunk
-        self.held_bytes += cost
-        while self.held_bytes > self.max_bytes:
-            _, dropped = self._chunks.popitem(last=False)
-            self.held_bytes -= len(dropped) + _COST
+        self._chunks.put(key, chunk, len(chunk) + _COST)
