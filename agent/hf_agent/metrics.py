@@ -31,7 +31,8 @@ _REJECT_REASONS = (
     *("too_large", "bad_stream", "too_many_streams", "wal_full", "wal_failed"),
     *("malformed", "incomplete", "no_buffer_space"),
 )
-_FLUSH_RESULTS = ("ok", "retry", "conflict", "refused", "corrupt")
+_FLUSH_FAILURES = ("retry", "conflict", "refused", "corrupt")
+_PREFLIGHT_RESULTS = ("ok", "retry", "refused")
 
 
 class Metrics:
@@ -103,6 +104,15 @@ class Metrics:
             "store_request_duration_seconds", "One request to the store.", ("operation",)
         )
         self.store_conflicts = counter("store_conflicts", "True conflicts with another writer.")
+        self.store_preflights = counter(
+            "store_preflights", "Preflights of the store by result.", ("result",)
+        )
+        self.store_preflight_passed = gauge(
+            "store_preflight_passed", "1 once the store has passed; nothing is flushed before."
+        )
+        self.failing_streams = gauge(
+            "failing_streams", "Streams whose last flush failed, by result.", ("result",)
+        )
         self.streams = gauge("streams", "Streams known to the WAL.")
         self.max_streams = gauge("max_streams", "Limit of streams.")
         self.ingestion_paused = gauge(
@@ -113,8 +123,12 @@ class Metrics:
             self.max_connections.labels(protocol)
             for reason in _REJECT_REASONS:
                 self.rejected_records.labels(protocol, reason)
-        for result in _FLUSH_RESULTS:
+        for result in ("ok", *_FLUSH_FAILURES):
             self.flushes.labels(result)
+        for result in _FLUSH_FAILURES:
+            self.failing_streams.labels(result)
+        for result in _PREFLIGHT_RESULTS:
+            self.store_preflights.labels(result)
         for operation in ("get", "head", "create", "replace", "delete", "list"):
             self.store_requests.labels(operation, "ok")
             self.store_request_duration.labels(operation)

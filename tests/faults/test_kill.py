@@ -17,6 +17,7 @@ from hf_agent.client import Client, fresh_producer
 from support.agent_process import AgentProcess
 from support.containers import read_container
 from support.moto_s3 import MotoS3, moto_s3
+from support.sent_lines import Chunk, check_lines, line
 
 __all__ = ["moto_s3"]
 
@@ -42,19 +43,6 @@ class Progress:
     def wait_for(self, share: float) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: self.done >= share * self.total, timeout=240)
-
-
-@dataclass
-class Chunk:
-    """Lines that went through one connection, and whether they were acknowledged as a whole."""
-
-    first: int
-    count: int
-    acknowledged: bool
-
-
-def line(attempt: int, number: int) -> bytes:
-    return b"%06d %07d some text of a usual length\n" % (attempt, number)
 
 
 def send_lines(path: Path, rng: random.Random, progress: Progress, chunks: list[Chunk]) -> None:
@@ -167,20 +155,3 @@ def test_every_acknowledged_append_is_stored_once_and_in_order_through_ten_kills
         assert contents(stream) == b"".join(appends), stream
     check_lines(contents("lines"), chunks)
     assert len(agent.wal_files()) == 1
-
-
-def check_lines(stored: bytes, chunks: list[Chunk]) -> None:
-    """Acknowledged chunks are there whole, once, in order; others at most once, and a prefix."""
-    lines = stored.splitlines(keepends=True)
-    place = 0
-    for attempt, chunk in enumerate(chunks):
-        prefix = b"%06d " % attempt
-        found = 0
-        while place < len(lines) and lines[place].startswith(prefix):
-            assert lines[place] == line(attempt, chunk.first + found)
-            found += 1
-            place += 1
-        assert found <= chunk.count
-        if chunk.acknowledged:
-            assert found == chunk.count, f"chunk {attempt} was acknowledged whole"
-    assert place == len(lines)

@@ -14,7 +14,7 @@ from hf_agent.hyperfile.appender import Appender
 from hf_agent.hyperfile.checkpoint_build import max_append_bytes
 from hf_agent.hyperfile.meta_config import MetaConfig, PointerFormat
 from hf_agent.hyperfile.reader import Reader
-from support.appending import KEY, OTHER_WRITER, WRITER, Bench, append, begin
+from support.appending import KEY, OTHER_WRITER, WRITER, Bench, append, begin, newest_trailer
 from support.golden import GOLDEN, golden_store
 from support.memory_store import MemoryStore
 
@@ -85,11 +85,20 @@ async def test_a_trailer_is_found_below_those_of_other_writers() -> None:
     appender = await bench.open()
     assert appender.latest_trailer is not None
     assert appender.latest_trailer.writer_id == OTHER_WRITER
-    found = await appender.trailer_in_history(WRITER, limit=6)
+    found = await newest_trailer(appender, WRITER)
     assert found is not None
     assert found.position == 4
-    assert await appender.trailer_in_history(WRITER, limit=5) is None
-    assert await appender.trailer_in_history(bytes(16)) is None
+    assert await newest_trailer(appender, bytes(16)) is None
+
+
+async def test_a_walk_through_the_history_goes_on_where_an_earlier_one_ended() -> None:
+    bench = Bench()
+    appender = await bench.create()
+    for _ in range(40):
+        await append(appender, b"x")
+    numbers = [found.header.checkpoint async for found in appender.history()]
+    assert numbers == list(range(40, 0, -1))
+    assert [found.header.checkpoint async for found in appender.history(7)] == numbers[33:]
 
 
 async def test_a_checkpoint_without_trailer_has_none() -> None:
@@ -99,7 +108,7 @@ async def test_a_checkpoint_without_trailer_has_none() -> None:
         store, "parted", clock=bench.clock, rng=bench.rng, writer_id=WRITER
     )
     assert appender.latest_trailer is None
-    assert await appender.trailer_in_history(WRITER) is None
+    assert await newest_trailer(appender, WRITER) is None
 
 
 @pytest.mark.parametrize(

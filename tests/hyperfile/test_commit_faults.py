@@ -27,6 +27,7 @@ from support.appending import (
     append,
     begin,
     fail_once,
+    newest_trailer,
     run_once,
 )
 from support.container_check import with_compaction
@@ -256,7 +257,7 @@ async def test_when_others_went_on_from_our_commit_it_stands_and_the_next_confli
         await appender.begin(1)
     assert bench.check()[3] == b"ours theirs too"
     reopened = await bench.open()
-    found = await reopened.trailer_in_history(WRITER)
+    found = await newest_trailer(reopened, WRITER)
     assert found is not None
     assert found.position == 4
 

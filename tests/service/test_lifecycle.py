@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,10 +85,12 @@ def test_sigusr1_flushes_now(agent: AgentProcess) -> None:
     agent.start()
     send_lines(agent, b"now\n")
     agent.send(signal.SIGUSR1)
-    for _ in range(1000):
+    pause = threading.Event()
+    for _ in range(3000):
         streams = json.loads(agent.get("/api/streams")[1])["streams"]
         if streams and streams[0]["unflushed_bytes"] == 0:
             break
+        pause.wait(0.01)
     assert container(agent) == b"now\n"
 
 

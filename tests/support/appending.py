@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hf_agent.hyperfile.appender import Appender, CommitResult
 from hf_agent.hyperfile.checkpoint_build import CheckpointBuild
 from hf_agent.hyperfile.reader import Reader
+from hf_agent.hyperfile.trailer import Trailer
 from hf_agent.store.base import StoreRetry
 from support.container_check import check_container
 from support.memory_store import Call, MemoryStore
@@ -69,6 +70,15 @@ async def append(appender: Appender, data: bytes, *, position: int | None = None
     build = await begin(appender, data)
     at = appender.size + len(data) if position is None else position
     return await appender.commit(build, position=at)
+
+
+async def newest_trailer(appender: Appender, writer: bytes) -> Trailer | None:
+    """The newest trailer of a writer on the way back from the state reached."""
+    async for found in appender.history():
+        trailer = await appender.trailer_of(found)
+        if trailer is not None and trailer.writer_id == writer:
+            return trailer
+    return None
 
 
 def fail_once(store: MemoryStore, operation: str, suffix: str, *, after: bool) -> None:

@@ -7,9 +7,10 @@ import random
 from pathlib import Path
 from typing import Literal
 
-from hf_agent.clock import SystemClock
+from hf_agent.clock import Clock, SystemClock
 from hf_agent.flusher.attachment import Attacher
 from hf_agent.flusher.flusher import Flusher, FlushSettings
+from hf_agent.flusher.preflight import Preflight
 from hf_agent.hyperfile import Reader
 from hf_agent.metrics import Metrics
 from hf_agent.store.base import Store
@@ -34,11 +35,15 @@ class Flushing:
         wal: WalConfig | None = None,
         when_full: Literal["block", "reject"] = "block",
         template: str = "{node}/{stream}",
+        clock: Clock | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         self.folder = folder
         self.store = store
         self.rng = random.Random(seed)
         self.template = template
+        self.preflight = preflight
+        self.clock = clock or SystemClock()
         self.when_full: Literal["block", "reject"] = when_full
         self.wal_config = wal or WalConfig(
             file_bytes=256 << 10,
@@ -52,7 +57,7 @@ class Flushing:
         self.defects: list[BaseException] = []
 
     async def start(self) -> Flushing:
-        clock = SystemClock()
+        clock = self.clock
         self.metrics = Metrics()
         self.wal = Wal.open(self.folder, self.wal_config, clock=clock, rng=self.rng)
         loop = asyncio.get_running_loop()
@@ -72,7 +77,7 @@ class Flushing:
             clock=clock,
             rng=self.rng,
             durable=self.intake.durable,
-            on_conflict=lambda stream, key: self.metrics.store_conflicts.inc(),
+            on_conflict=self._conflict,
         )
         self.flusher = Flusher(
             wal=self.wal,
@@ -83,6 +88,7 @@ class Flushing:
             rng=self.rng,
             metrics=self.metrics,
             on_defect=self.defects.append,
+            preflight=self.preflight,
         )
         self.wal.start(
             hold=True,
@@ -92,6 +98,15 @@ class Flushing:
         self.intake.attach(self.flusher)
         self.flusher.start()
         return self
+
+    def _conflict(self, stream: str, key: str) -> None:
+        self.metrics.store_conflicts.inc()
+        self.intake.states[stream].met_conflict(key, self.clock.time())
+
+    @property
+    def conflicts(self) -> int:
+        """True conflicts in this life, by the metric."""
+        return int(self.metrics.store_conflicts._value.get())
 
     async def stop(self) -> None:
         """End without a flush, as a crash would; what was durable stays in the WAL."""

@@ -174,6 +174,10 @@ class MemoryStore:
             yield replace(self._info(key, self.objects[key]), metadata={})
         self.after(call)
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        self.after(self._begin(Call("abort_left_uploads", prefix)))
+        return 0
+
     async def close(self) -> None:
         self.calls.append(Call("close", ""))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,11 +31,11 @@ from werkzeug.serving import make_server
 
 from hf_agent.store.options import S3Options
 
-__all__ = ["MotoS3", "moto_s3", "s3_bucket"]
+__all__ = ["MotoS3", "moto_s3", "process_credentials", "s3_bucket"]
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": "/dev/null",
@@ -130,17 +131,24 @@ def _backend() -> Any:
     return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 
 
+@contextmanager
+def process_credentials() -> Iterator[None]:
+    """This process has the servers' credentials in its environment, and no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION"):
+            patch.delenv(name, raising=False)
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield
+
+
 @pytest.fixture(scope="session")
 def moto_s3() -> Iterator[MotoS3]:
     """A server for all tests of the run; its credentials are set in this process's environment."""
     server = _Server(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION"):
-            patch.delenv(name, raising=False)
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
+    with process_credentials():
         yield MotoS3(f"http://{host}:{port}")
     server.stop()
 

@@ -13,16 +13,20 @@ from functools import partial
 from pathlib import Path
 
 from hf_agent.cli.failures import explain
-from hf_agent.cli.stores import run_async, s3_options
+from hf_agent.cli.stores import run_async
 from hf_agent.clock import SystemClock, system_random, ulid
 from hf_agent.config import Config, Listen
 from hf_agent.config.listen_address import parse_listen_address
 from hf_agent.ingest.unix_socket import ListenerError, bind_unix_socket, unlink_if_ours
 from hf_agent.service.exit_status import ExitStatus
-from hf_agent.store.conditional_writes import check_conditional_writes
+from hf_agent.service.store_options import s3_options
+from hf_agent.store.preflight import preflight
 from hf_agent.store.url import open_store
 
 __all__ = ["Finding", "probe"]
+
+_SCRATCH = ".hf-agent-preflight"
+"""Folder of the scratch keys, below the store's URL; the same as that of the agent's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,10 @@ def _http(config: Config) -> None:
 
 async def _store(config: Config) -> None:
     clock, rng = SystemClock(), system_random()
-    options = s3_options(config.store.s3)
+    options = s3_options(config.store.s3, config.flush)
     store = open_store(config.store.url, options=options, clock=clock, rng=rng)
     try:
-        await check_conditional_writes(store, f"hf-agent-probe-{ulid(clock, rng)}")
+        await preflight(store, f"{_SCRATCH}/{ulid(clock, rng)}")
     finally:
         await store.close()
 

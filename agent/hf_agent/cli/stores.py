@@ -13,14 +13,15 @@ import click
 from hf_agent.cli.failures import CommandError
 from hf_agent.cli.settings import Settings
 from hf_agent.clock import SystemClock, system_random
-from hf_agent.config import S3, load
+from hf_agent.config import S3, Flush, load
 from hf_agent.config.urls import absolute_url
 from hf_agent.hyperfile.errors import NoSuchContainer
+from hf_agent.service.store_options import s3_options
 from hf_agent.store.base import Store
 from hf_agent.store.options import S3Options
 from hf_agent.store.url import StoreUrlError, open_store, split_uri
 
-__all__ = ["StoreAccess", "run_async", "s3_options", "store_access", "store_options"]
+__all__ = ["StoreAccess", "run_async", "store_access", "store_options"]
 
 _T = TypeVar("_T")
 
@@ -76,24 +77,17 @@ def store_access(given: dict[str, Any]) -> StoreAccess:
     """Access as the command's options say, and the configuration that they name."""
     settings = click.get_current_context().find_object(Settings)
     path = given["config"] or (settings.config if settings else None)
-    s3 = load(path).store.s3 if path else S3()
-    options = s3_options(s3)
+    if path:
+        config = load(path)
+        options = s3_options(config.store.s3, config.flush)
+    else:
+        options = s3_options(S3(), Flush())
     return StoreAccess(
         replace(
             options,
             region=given["region"] or options.region,
             endpoint_url=given["endpoint_url"] or options.endpoint_url,
         )
-    )
-
-
-def s3_options(s3: S3) -> S3Options:
-    """The table `[store.s3]` as the store takes it."""
-    return S3Options(
-        region=s3.region,
-        endpoint_url=s3.endpoint_url,
-        addressing=s3.addressing,
-        profile=s3.profile,
     )
 
 

@@ -17,6 +17,7 @@ from hf_agent.config.units import (
     parse_count,
     parse_directory,
     parse_duration,
+    parse_flag,
     parse_mode,
     parse_size,
 )
@@ -142,6 +143,8 @@ def _scalar(kind: Any, raw: object) -> Any:
         near = difflib.get_close_matches(str(raw), choices, n=1, cutoff=_SIMILAR)
         advice = f'; did you mean "{near[0]}"?' if near else ""
         raise ValueError("not one of " + ", ".join(f'"{choice}"' for choice in choices) + advice)
+    if kind is bool:
+        return parse_flag(raw)
     if not isinstance(raw, str):
         raise ValueError("not a string: put it in quotes")
     if "\0" in raw:

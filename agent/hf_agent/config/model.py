@@ -98,12 +98,36 @@ class Flush(Struct, frozen=True, kw_only=True):
 
 
 class S3(Struct, frozen=True, kw_only=True):
-    """`[store.s3]`; an empty string leaves the choice to botocore's own chain"""
+    """`[store.s3]`; an empty string leaves the choice to botocore's own chain, or the bucket's"""
 
     region: str = ""
     endpoint_url: str = ""
     addressing: Literal["auto", "path", "virtual"] = "auto"
     profile: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    sse: Literal["", "AES256", "aws:kms"] = ""
+    sse_kms_key_id: str = ""
+    sse_bucket_key: bool = False
+    storage_class: Literal[
+        "",
+        "STANDARD",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER_IR",
+        "REDUCED_REDUNDANCY",
+        "EXPRESS_ONEZONE",
+    ] = ""
+    checksum: Literal["none", "crc32", "crc32c", "sha256"] = "none"
+    ca_bundle: str = ""
+    proxy: str = ""
+    connect_timeout: Duration = 10.0
+    read_timeout: Duration = 30.0
+    request_timeout: Duration = 300.0
+    multipart_threshold: Size = 16 << 20
+    part_bytes: Size = 8 << 20
+    part_concurrency: Count = 4
 
 
 class Store(Struct, frozen=True, kw_only=True):

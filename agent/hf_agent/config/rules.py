@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from hf_agent.config.errors import Problems
 from hf_agent.config.listen_address import parse_listen_address
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import FIRST_LINE, Config, Listen
+from hf_agent.config.s3_rules import S3_RANGES, check_endpoint, check_proxy, s3_rules
 from hf_agent.config.urls import check_url
 from hf_agent.ingest.stream_name import MAX_STREAM_NAME_BYTES, is_stream_name
 
@@ -198,7 +198,11 @@ class _Rules:
         store = self._config.store
         self._parses(check_url, store.url, ("store", "url"))
         self._parses(_check_key, store.key, ("store", "key"))
-        self._parses(_check_endpoint, store.s3.endpoint_url, ("store", "s3", "endpoint_url"))
+        self._parses(check_endpoint, store.s3.endpoint_url, ("store", "s3", "endpoint_url"))
+        self._parses(check_proxy, store.s3.proxy, ("store", "s3", "proxy"))
+        for key, bounds in S3_RANGES.items():
+            self._range(getattr(store.s3, key), bounds, ("store", "s3", key))
+        s3_rules(store.s3, store.url, self._require)
 
     def http(self) -> None:
         path: KeyPath = ("http", "listen")
@@ -236,9 +240,3 @@ def _check_key(key: str) -> None:
             "not a key: use letters, digits, '.', '_', '-' and '/' around {node} and {stream}, "
             'without empty, "." or ".." segments'
         )
-
-
-def _check_endpoint(url: str) -> None:
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise ValueError("not an endpoint: write http://host:port or https://host, or nothing")

@@ -1,4 +1,4 @@
-"""Sizes, durations, modes and directories as people write them. Functions raise `ValueError`."""
+"""Sizes, durations, modes, flags, paths as people write them. Functions raise `ValueError`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import math
 import os
 import re
 
-__all__ = ["parse_count", "parse_directory", "parse_duration", "parse_mode", "parse_size"]
+__all__ = [
+    "parse_count",
+    "parse_directory",
+    "parse_duration",
+    "parse_flag",
+    "parse_mode",
+    "parse_size",
+]
 
 _SIZE_UNITS = {
     "": 1,
@@ -66,6 +73,15 @@ def parse_count(value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         return int(value)
     raise ValueError("not a whole number")
+
+
+def parse_flag(value: object) -> bool:
+    """True or false; also as a string, which is what an environment variable gives."""
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError("not a flag: write true or false, without quotes")
 
 
 def parse_directory(value: object) -> str:

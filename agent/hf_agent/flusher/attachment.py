@@ -3,9 +3,13 @@
 That is never guessed from the size of a file. After a restart:
 
 - the container's inode still has the fingerprint of the bind record: nothing was written since;
-- the newest checkpoint carries this WAL's id: exactly the position it names is committed;
-- anything else: somebody else has written there. What we committed before is read from the
-  history of the container, and the stream goes on in a sibling container.
+- the newest checkpoint is ours, by its trailer: exactly the position it names is committed;
+- the container was never in the state that the bind names, and holds nothing of ours: another
+  writer was faster to create it, and it is bound to afresh, like any that is there already;
+- anything else: another writer has written there, and this one has lost the conditional write.
+  What was committed before is read from the history of the container, and the stream goes on in
+  a sibling container. It stays there; should another writer turn up in the sibling too, the
+  stream is bound again behind what that one wrote, so one conflict never leads to many siblings.
 
 The bind record is durable in the WAL before the first write to a container.
 """
@@ -15,21 +19,20 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum
 
 import structlog
 
 from hf_agent.clock import Clock, ulid
-from hf_agent.hyperfile import ConflictError, NoSuchContainer, fingerprint
+from hf_agent.flusher.own_commits import OwnCommits
+from hf_agent.hyperfile import ContainerExists, NoSuchContainer, fingerprint
 from hf_agent.hyperfile.appender import Appender
-from hf_agent.store.base import Store
+from hf_agent.store.base import Store, StoreRetry
 from hf_agent.streams.bind import Bind, decode_bind, encode_bind
 from hf_agent.streams.key import StreamKeys, conflict_key
 from hf_agent.wal import StreamView, Wal
 
 __all__ = ["Attached", "Attacher"]
-
-_HISTORY_STEPS = 1000
-"""Checkpoints looked at, back from the newest, for our last one before a foreign writer's."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,18 +47,27 @@ class Attached:
     """Stream position up to which the store has everything."""
 
 
+class _Standing(Enum):
+    """How a bound container turned out to be."""
+
+    OURS = "nobody else has written to it since the bind"
+    ABSENT = "it is not there"
+    UNUSED = "it was never in the state that was bound to, and holds nothing of ours"
+    FOREIGN = "another writer has written to it since the bind"
+
+
 @dataclass(frozen=True, slots=True)
 class _Resolved:
-    """What a bound container turned out to hold of the stream."""
+    """What a bound container turned out to be, and to hold of the stream."""
 
+    standing: _Standing
     appender: Appender | None
     """None when the container is not there."""
     committed: int
-    foreign: bool
 
 
 class Attacher:
-    """Attaches streams. One for all streams; it keeps no state of theirs."""
+    """Attaches streams. One for all streams."""
 
     def __init__(
         self,
@@ -70,6 +82,11 @@ class Attacher:
         durable: Callable[[int], Awaitable[None]],
         on_conflict: Callable[[str, str], None],
     ) -> None:
+        """To be made before anything is appended to `wal`.
+
+        `durable` waits for a batch of it. `on_conflict` is told of each true conflict: the stream,
+        and the key of the container that it goes on in.
+        """
         self._wal = wal
         self._store = store
         self._root = root
@@ -79,6 +96,9 @@ class Attacher:
         self._rng = rng
         self._durable = durable
         self._on_conflict = on_conflict
+        self.own_commits = OwnCommits(wal)
+        self._told: set[str] = set()
+        """Streams whose conflict in a sibling was logged in this process's life."""
 
     async def attach(self, name: str) -> Attached:
         """Open (or create) the container of a stream and find its committed position.
@@ -97,15 +117,19 @@ class Attacher:
             # position known here cannot be asked any more; stored again is better than lost.
             _log.warning("store changed", stream=name, old=bind.root, new=self._root)
             return await self._bind_first(name, origin, view.committed)
-        resolved = await self._resolve(bind, view)
+        found = await self._resolve(bind, view)
         if bind.origin != origin:
             _log.info("key changed", stream=name, old=bind.origin, new=origin)
-            return await self._bind_first(name, origin, resolved.committed)
-        if resolved.foreign:
-            return await self._divert(name, bind, resolved.committed)
-        if resolved.appender is None:
-            return await self._create(name, bind.key, origin, resolved.committed)
-        return Attached(resolved.appender, bind, resolved.committed)
+            return await self._bind_first(name, origin, found.committed)
+        if found.appender is None:
+            return await self._create(name, bind.key, origin, found.committed)
+        if found.standing is _Standing.OURS:
+            return Attached(found.appender, bind, found.committed)
+        if found.standing is _Standing.UNUSED:
+            return await self._bind(name, found.appender, origin, found.committed)
+        if bind.diverted:
+            return await self._stay(name, found.appender, bind, found.committed)
+        return await self._divert(name, bind, found.committed)
 
     async def _open(self, key: str) -> Appender | None:
         try:
@@ -116,31 +140,33 @@ class Attacher:
             return None
 
     async def _resolve(self, bind: Bind, view: StreamView) -> _Resolved:
+        known = max(bind.position, view.committed)
         appender = await self._open(bind.key)
         if appender is None:
-            return _Resolved(None, max(bind.position, view.committed), foreign=False)
+            return _Resolved(_Standing.ABSENT, None, known)
         if bind.fingerprint in (appender.fingerprint, appender.fingerprint_without_compaction):
-            return _Resolved(appender, max(bind.position, view.committed), foreign=False)
-        trailer = appender.latest_trailer
-        if (
-            trailer is not None
-            and trailer.writer_id == self._wal.id
-            and bind.position <= trailer.position <= view.durable
-            and appender.size == bind.offset + trailer.position - bind.position
-        ):
-            return _Resolved(appender, max(trailer.position, view.committed), foreign=False)
-        ours = await appender.trailer_in_history(self._wal.id, limit=_HISTORY_STEPS)
-        committed = bind.position
-        if ours is not None and bind.position <= ours.position <= view.durable:
-            committed = ours.position
-        return _Resolved(None, max(committed, view.committed), foreign=True)
+            return _Resolved(_Standing.OURS, appender, known)
+        ours = await self.own_commits.find(view.name, bind, appender, view.durable)
+        committed = known if ours.position is None else max(ours.position, view.committed)
+        if ours.last:
+            return _Resolved(_Standing.OURS, appender, committed)
+        if bind.offset == 0 and known == bind.position and not ours.bound:
+            # The bind was for a creation, and that is not how the container began.
+            return _Resolved(_Standing.UNUSED, appender, known)
+        return _Resolved(_Standing.FOREIGN, appender, committed)
 
     async def _bind_first(self, name: str, key: str, committed: int) -> Attached:
         """Bind a stream to a container that it was not bound to before, creating it if need be."""
         appender = await self._open(key)
         if appender is None:
             return await self._create(name, key, key, committed)
-        bind = Bind(self._root, key, key, committed, appender.size, appender.fingerprint)
+        return await self._bind(name, appender, key, committed)
+
+    async def _bind(self, name: str, appender: Appender, origin: str, committed: int) -> Attached:
+        """Bind a stream to the end of a container that is there."""
+        bind = Bind(
+            self._root, appender.key, origin, committed, appender.size, appender.fingerprint
+        )
         await self._log_bind(name, bind)
         return Attached(appender, bind, committed)
 
@@ -160,16 +186,26 @@ class Attacher:
                 writer_id=self._wal.id,
                 mark=ulid(self._clock, self._rng),
             )
-        except ConflictError:
+        except ContainerExists as refused:
             # Somebody created it a moment ago: theirs is opened like any other.
-            return await self._bind_first(name, key, committed)
+            existing = await self._open(key)
+            if existing is None:
+                raise StoreRetry(
+                    f"the container comes and goes; is it being removed? key={key}"
+                ) from refused
+            return await self._bind(name, existing, origin, committed)
+        if appender.fingerprint != bind.fingerprint:
+            # Created by us, and already written to by somebody else: ours begins behind that.
+            return await self._bind(name, appender, origin, committed)
         return Attached(appender, bind, committed)
 
     async def _divert(self, name: str, bind: Bind, committed: int) -> Attached:
+        """Go on in a sibling. Happens once: from then on the stream is bound to that."""
         key = conflict_key(bind.origin, ulid(self._clock, self._rng))
         _log.error(
             "conflict: another writer has written to this stream's container; the stream goes on "
-            "in a sibling. Find the other writer: two agents may share a node name or a copied WAL",
+            "in a sibling. Find the other writer: two agents may share a node name or a copied "
+            "configuration",
             stream=name,
             container=bind.key,
             sibling=key,
@@ -177,6 +213,21 @@ class Attacher:
         )
         self._on_conflict(name, key)
         return await self._create(name, key, bind.origin, committed)
+
+    async def _stay(self, name: str, appender: Appender, bind: Bind, committed: int) -> Attached:
+        """Go on in the sibling behind what somebody else wrote there."""
+        if name not in self._told:
+            self._told.add(name)
+            _log.error(
+                "conflict: another writer has written to the sibling container that this stream "
+                "was sent to; the stream goes on in it, behind what that one wrote. Find the "
+                "other writer",
+                stream=name,
+                container=bind.key,
+                committed=committed,
+            )
+        self._on_conflict(name, bind.key)
+        return await self._bind(name, appender, bind.origin, committed)
 
     async def _log_bind(self, name: str, bind: Bind) -> None:
         await self._durable(self._wal.note(name, encode_bind(bind)))

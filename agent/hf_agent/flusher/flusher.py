@@ -1,7 +1,7 @@
 """Runs the flushes of all streams: when, how many at once, and what follows a failure.
 
-Every failure keeps the data: it stays in the WAL, and the stream is tried again, for ever. Its
-reason is logged when it changes, not at every try.
+Every failure keeps the data: it stays in the WAL, and the stream is tried again, for ever. See
+`Troubles` for what is logged of it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 import structlog
 
 from hf_agent.clock import Clock
+from hf_agent.flusher.alarm import Alarm
 from hf_agent.flusher.attachment import Attacher
 from hf_agent.flusher.backoff import Backoff
+from hf_agent.flusher.preflight import Preflight
 from hf_agent.flusher.schedule import Schedule
 from hf_agent.flusher.stream_flush import Flushed, StreamFlush
+from hf_agent.flusher.troubles import Troubles
 from hf_agent.hyperfile import ConflictError, HyperfileError
 from hf_agent.metrics import Metrics
 from hf_agent.store.base import StoreConflict, StoreError, StoreNotFound, StoreRetry
@@ -62,8 +65,12 @@ class Flusher:
         rng: random.Random,
         metrics: Metrics,
         on_defect: Callable[[BaseException], None],
+        preflight: Preflight | None = None,
     ) -> None:
-        """`on_defect` is told of an error that is the agent's own, not the world's."""
+        """`on_defect` is told of an error that is the agent's own, not the world's.
+
+        No flush starts before the store has passed `preflight`, where there is one.
+        """
         self._on_defect = on_defect
         self._wal = wal
         self._intake = intake
@@ -72,6 +79,8 @@ class Flusher:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics
+        self._preflight = preflight
+        self._troubles = Troubles(metrics)
         self._schedule = Schedule(interval=settings.interval, concurrency=settings.concurrency)
         self._store_backoff = Backoff(settings.retry_min, settings.retry_max, rng)
         self._backoffs: dict[str, Backoff] = {}
@@ -80,9 +89,8 @@ class Flusher:
         self._cached_total = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._alarm = Alarm(clock, self._wake.set)
         self._runner: asyncio.Task[None] | None = None
-        self.refused: dict[str, str] = {}
-        """Streams that the store refuses, and why; the agent is not ready while there are some."""
         metrics.flush_concurrency.set(settings.concurrency)
 
     # -- triggers --------------------------------------------------------------------------
@@ -95,6 +103,8 @@ class Flusher:
     def urge(self, name: str, *, force: bool = False) -> None:
         """See `FlushTrigger.urge`."""
         self._schedule.urge(name, force=force)
+        if force and self._preflight is not None:
+            self._preflight.hurry()
         self._wake.set()
 
     def relieve_wal(self) -> None:
@@ -109,6 +119,9 @@ class Flusher:
         self._settings = settings
         self._schedule.interval = settings.interval
         self._schedule.concurrency = settings.concurrency
+        self._store_backoff.reconfigure(settings.retry_min, settings.retry_max)
+        if self._preflight is not None:
+            self._preflight.reconfigure(settings.retry_min, settings.retry_max)
         self._metrics.flush_concurrency.set(settings.concurrency)
         self._intake.flush_bytes = settings.bytes
         for flush in self._flushes.values():
@@ -119,6 +132,11 @@ class Flusher:
     def store_away(self) -> bool:
         """Whether the store did not answer when it was last asked."""
         return self._schedule.away
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Streams that the store refuses, and why; the agent is not ready while there are some."""
+        return self._troubles.refused
 
     # -- lifecycle -------------------------------------------------------------------------
 
@@ -133,8 +151,11 @@ class Flusher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._runner = None
+        self._alarm.set(None)
 
     async def _run(self) -> None:
+        if self._preflight is not None:
+            await self._preflight.run()
         while True:
             self._wake.clear()
             now = self._clock.monotonic()
@@ -143,15 +164,8 @@ class Flusher:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             self._metrics.flushes_in_progress.set(len(self._schedule.running))
-            wake = self._schedule.next_wake()
-            if wake is None:
-                await self._wake.wait()
-                continue
-            try:
-                async with asyncio.timeout(max(0.0, wake - now)):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            self._alarm.set(self._schedule.next_wake())
+            await self._wake.wait()
 
     # -- one flush -------------------------------------------------------------------------
 
@@ -192,9 +206,8 @@ class Flusher:
     def _succeeded(self, name: str, done: Flushed, began: float) -> None:
         now = self._clock.time()
         state = self._intake.states[name]
-        if state.error:
-            _log.info("flushing again", stream=name, container=done.key)
         state.error = ""
+        self._troubles.succeeded(name, done.key)
         state.key, state.diverted = done.key, done.diverted
         state.checkpoint, state.size = done.checkpoint, done.size
         if done.nbytes:
@@ -203,7 +216,6 @@ class Flusher:
             self._metrics.flush_bytes.inc(done.nbytes)
             self._metrics.flush_last_success.set(now)
         self._metrics.flushes.labels("ok").inc()
-        self.refused.pop(name, None)
         self._backoffs.pop(name, None)
         self._store_backoff.succeeded()
         self._intake.stored(name, done.position, since=began)
@@ -219,27 +231,13 @@ class Flusher:
         settings = self._settings
         self._metrics.flushes.labels(result).inc()
         state: StreamState = self._intake.states[name]
-        reason = f"{type(error).__name__}: {error}"
-        if reason != state.error:
-            _log.log(
-                40 if result in ("refused", "corrupt") else 30,
-                "flush failed, will be tried again; the data stays in the WAL",
-                stream=name,
-                result=result,
-                reason=str(error) or type(error).__name__,
-            )
-        state.error = reason
-        if result in ("refused", "corrupt"):
-            self.refused[name] = str(error)
-        else:
-            self.refused.pop(name, None)
+        state.error = f"{type(error).__name__}: {error}"
+        self._troubles.failed(name, result, error)
         backoff = self._backoffs.setdefault(
             name, Backoff(settings.retry_min, settings.retry_max, self._rng)
         )
         now = self._clock.monotonic()
-        delay = backoff.failed()
-        if result in ("refused", "corrupt"):
-            delay = max(delay, settings.retry_max / 2)
+        delay = backoff.failed(slowly=result in ("refused", "corrupt"))
         gate = now + self._store_backoff.failed() if result == "retry" else None
         self._schedule.failed(name, now + delay, gate=gate)
 

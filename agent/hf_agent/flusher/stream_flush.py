@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass
 
 from hf_agent.flusher.attachment import Attached, Attacher
+from hf_agent.hyperfile import Appender, CheckpointBuild
 from hf_agent.wal import Plan, Wal
 
 __all__ = ["Flushed", "StreamFlush"]
@@ -70,7 +71,7 @@ class StreamFlush:
                 await asyncio.to_thread(self._wal.read_into, plan, build.body)
                 # A plan that lives keeps its files from being used again once they are freed.
                 plan = None
-                await appender.commit(build, position=end)
+                await self._commit(appender, build, end)
                 self._committed = end
         except BaseException:
             self._attached = None
@@ -83,3 +84,14 @@ class StreamFlush:
             checkpoint=appender.checkpoint,
             size=appender.size,
         )
+
+    async def _commit(self, appender: Appender, build: CheckpointBuild, end: int) -> None:
+        """Commit, and have it remembered as ours whether an answer comes or not."""
+        own = self._attacher.own_commits
+        try:
+            await appender.commit(build, position=end)
+        except BaseException:
+            if build.sealed:
+                own.tried(self.name, build.inode_bytes)
+            raise
+        own.succeeded(self.name, build.inode_bytes)

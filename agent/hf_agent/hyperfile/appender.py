@@ -222,17 +222,20 @@ class Appender:
         self._tail = None
         self._nodes = {}
 
-    async def trailer_in_history(self, writer_id: bytes, *, limit: int = 1000) -> Trailer | None:
-        """The newest trailer with this writer id on the way back from the state reached.
+    def history(self, newest: int | None = None) -> AsyncIterator[FoundCheckpoint]:
+        """The checkpoints that the state reached was built on, newest first.
 
-        Follows base fingerprints over at most `limit` checkpoint numbers; None when there is none.
-        Raises `FormatError`, and the store's errors.
+        With `newest`, the number of one of them, it begins there. It ends at the first checkpoint,
+        or where the base of one is not there (any more). Raises the store's errors.
         """
-        async for found in _history(self._store, self._state, limit=limit):
-            trailer = await read_trailer(self._store, found.info.key, found.header, found.info.size)
-            if trailer is not None and trailer.writer_id == writer_id:
-                return trailer
-        return None
+        return _history(self._store, self._state, self.checkpoint if newest is None else newest)
+
+    async def trailer_of(self, found: FoundCheckpoint) -> Trailer | None:
+        """The trailer of a checkpoint that `history` gave; None when it has none.
+
+        Raises `FormatError` for a damaged one, and the store's errors.
+        """
+        return await read_trailer(self._store, found.info.key, found.header, found.info.size)
 
     # -- appending ----------------------------------------------------------------------------
 
@@ -332,9 +335,8 @@ class Appender:
         self._build = self._commit = None
 
 
-def _history(store: Store, state: State, *, limit: int) -> AsyncIterator[FoundCheckpoint]:
-    """The checkpoints that a state was built on, newest first, over `limit` numbers at most."""
-    newest = state.inode.last_cno
-    numbers = range(newest, max(newest - limit, 0), -1)
+def _history(store: Store, state: State, newest: int) -> AsyncIterator[FoundCheckpoint]:
+    """The checkpoints that `newest` was built on, itself first."""
+    numbers = range(newest, 0, -1)
     found = read_checkpoints(store, state.key, numbers, state.inode.meta.pointer_format)
     return ancestors(found, newest)

@@ -161,7 +161,9 @@ class Agent:
         core = self._core
         if core is None:
             return False, ["recovering the WAL"]
-        return readiness(self._phase, core.wal.state, core.flusher.refused)
+        return readiness(
+            self._phase, core.wal.state, unfit=core.unfit, refused=core.flusher.refused
+        )
 
     def streams(self) -> Iterator[dict[str, Any]]:
         """The rows of `/api/streams`."""

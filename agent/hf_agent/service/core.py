@@ -13,12 +13,14 @@ from hf_agent.clock import Clock
 from hf_agent.config import Config
 from hf_agent.flusher.attachment import Attacher
 from hf_agent.flusher.flusher import Flusher, FlushSettings
+from hf_agent.flusher.preflight import Preflight
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.metrics import Metrics
+from hf_agent.service.store_options import s3_options
+from hf_agent.service.store_start import abort_left_uploads, preflight_attempt
 from hf_agent.store.base import Store
-from hf_agent.store.options import S3Options
 from hf_agent.store.url import open_store
 from hf_agent.streams.intake import Intake
 from hf_agent.streams.key import StreamKeys
@@ -81,16 +83,26 @@ class Core:
             flush_bytes=config.flush.bytes,
             when_full=config.wal.when_full,
         )
+        self._keys = StreamKeys(config.store.key, config.agent.node)
         attacher = Attacher(
             wal=wal,
             store=self.store,
             root=config.store.url,
-            keys=StreamKeys(config.store.key, config.agent.node),
+            keys=self._keys,
             block_size=config.flush.block_size,
             clock=clock,
             rng=rng,
             durable=self.intake.durable,
-            on_conflict=lambda stream, key: metrics.store_conflicts.inc(),
+            on_conflict=self._conflict,
+        )
+        self.preflight = Preflight(
+            preflight_attempt(self.store, clock=clock, rng=rng),
+            retry_min=config.flush.retry_min,
+            retry_max=config.flush.retry_max,
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            on_defect=on_defect,
         )
         self.flusher = Flusher(
             wal=wal,
@@ -101,7 +113,9 @@ class Core:
             rng=rng,
             metrics=metrics,
             on_defect=on_defect,
+            preflight=self.preflight,
         )
+        self._clean_up: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
         self._budget: ReceiveBudget | None = None
 
@@ -119,6 +133,10 @@ class Core:
         )
         self.intake.attach(self.flusher)
         self.flusher.start()
+        # Beside the flushes, not before them: it may take long, and it may fail.
+        self._clean_up = asyncio.create_task(
+            self._abort_left_uploads(before=self._clock.time()), name="abort left uploads"
+        )
 
     async def listen(self) -> int:
         """Open every socket; returns how many. Raises ListenerError."""
@@ -166,6 +184,9 @@ class Core:
         if self._budget is not None:
             await self._budget.close()
         await self.flusher.stop()
+        if self._clean_up is not None:
+            self._clean_up.cancel()
+            await asyncio.gather(self._clean_up, return_exceptions=True)
         await asyncio.to_thread(self.wal.close)
         await self.store.close()
 
@@ -180,6 +201,14 @@ class Core:
         """Look at what no event announces; call it about once a second."""
         self.flusher.relieve_wal()
         self.intake.wake_room()
+
+    async def _abort_left_uploads(self, *, before: float) -> None:
+        await self.preflight.passed.wait()
+        await abort_left_uploads(self.store, self._keys.own_prefix, before=before)
+
+    def _conflict(self, stream: str, key: str) -> None:
+        self._metrics.store_conflicts.inc()
+        self.intake.states[stream].met_conflict(key, self._clock.time())
 
     def _wal_state_changed(self, state: WalState) -> None:
         if state.kind == "full":
@@ -200,6 +229,11 @@ class Core:
 
     # -- what others may ask ---------------------------------------------------------------
 
+    @property
+    def unfit(self) -> str:
+        """Why the store failed the preflight; empty when it did not, or was merely away."""
+        return self.preflight.reason if self.preflight.state == "refused" else ""
+
     def streams(self) -> Iterator[dict[str, Any]]:
         """The rows of `/api/streams`."""
         return (state.describe() for state in self.intake.states.values())
@@ -217,8 +251,14 @@ class Core:
                 "max_bytes": wal.max_bytes,
                 "pending_bytes": wal.pending_bytes,
             },
-            "store": {"url": self._config.store.url, "away": self.flusher.store_away},
+            "store": {
+                "url": self._config.store.url,
+                "away": self.preflight.state == "away" or self.flusher.store_away,
+                "preflight": self.preflight.state,
+                "reason": self.preflight.reason,
+            },
             "streams": len(self.intake.states),
+            "diverted_streams": sum(state.diverted for state in self.intake.states.values()),
             "unflushed_streams": len(unflushed),
             "unflushed_bytes": sum(state.unflushed for state in unflushed),
             "oldest_unflushed_timestamp": min((state.since for state in unflushed), default=0.0),
@@ -239,20 +279,13 @@ class Core:
 
 
 def _open_store(config: Config, *, clock: Clock, rng: random.Random, metrics: Metrics) -> Store:
-    s3 = config.store.s3
-
     def observe(operation: str, code: str, seconds: float) -> None:
         metrics.store_requests.labels(operation, code).inc()
         metrics.store_request_duration.labels(operation).observe(seconds)
 
     return open_store(
         config.store.url,
-        options=S3Options(
-            region=s3.region,
-            endpoint_url=s3.endpoint_url,
-            addressing=s3.addressing,
-            profile=s3.profile,
-        ),
+        options=s3_options(config.store.s3, config.flush),
         clock=clock,
         rng=rng,
         observer=observe,

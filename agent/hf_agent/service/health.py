@@ -22,11 +22,14 @@ class Phase(Enum):
 _SHOWN = 5
 
 
-def readiness(phase: Phase, wal: WalState, refused: Mapping[str, str]) -> tuple[bool, list[str]]:
+def readiness(
+    phase: Phase, wal: WalState, *, unfit: str, refused: Mapping[str, str]
+) -> tuple[bool, list[str]]:
     """Whether appends are taken, and every reason why not.
 
-    A store that is merely away is no reason: appends go on into the WAL. A store that refuses is:
-    without an operator the WAL will fill up.
+    A store that is merely away is no reason: appends go on into the WAL. A store that refuses
+    streams, or the preflight (`unfit` says why; else it is empty), is one: without an operator the
+    WAL will fill up.
     """
     reasons = []
     if phase is Phase.STARTING:
@@ -37,6 +40,8 @@ def readiness(phase: Phase, wal: WalState, refused: Mapping[str, str]) -> tuple[
         reasons.append("failed")
     if wal.kind != "ok":
         reasons.append(f"WAL {wal.kind}: {wal.reason}" if wal.reason else f"WAL {wal.kind}")
+    if unfit:
+        reasons.append(f"store refused: {unfit}")
     for stream, reason in list(refused.items())[:_SHOWN]:
         reasons.append(f"flush of {stream!r} refused: {reason}")
     if len(refused) > _SHOWN:

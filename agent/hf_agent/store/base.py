@@ -137,6 +137,14 @@ class Store(Protocol):
         """
         ...
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """Abort unfinished uploads of keys that start with `prefix`; returns how many.
+
+        Only those that were begun before `before` (Unix seconds by the store's clock). A store
+        without such uploads has none to abort. Raises the store's errors.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back connections and descriptors. Idempotent."""
         ...

@@ -121,6 +121,11 @@ class DirectoryStore:
             except RuntimeError:
                 batches.close()  # the store was closed in the middle of a listing
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`: removes temporary files of writes that never ended."""
+        with Request(self._observer, "sweep"):
+            return await self._run(lambda: self._files.sweep(prefix, before))
+
     async def close(self) -> None:
         """See `Store.close`. What still runs comes to its end; nothing new is begun."""
         self._threads.shutdown(wait=False)

@@ -25,6 +25,7 @@ from hf_agent.store.base import (
 from hf_agent.store.buffers import Views, total_bytes
 from hf_agent.store.directory_etag import SMALL_BYTES, content_etag, file_etag
 from hf_agent.store.directory_keys import key_path, lock_path
+from hf_agent.store.directory_list import directories
 from hf_agent.store.disk import Disk, parent_of
 from hf_agent.store.durable import DurableTree, create_file, replace_file, sweep_temporaries
 from hf_agent.store.observer import coded
@@ -129,6 +130,17 @@ class ObjectFiles:
                 return
             self._tree.sync(parent_of(path))
         self._remove_empty(parent_of(path))
+
+    def sweep(self, prefix: str, before: float) -> int:
+        """Remove temporary files last modified before `before` (Unix seconds); returns how many.
+
+        In the directories in which every object has the prefix.
+        """
+        with os_errors_mapped("looking for temporary files", self._root):
+            return sum(
+                sweep_temporaries(self._disk, directory, before=before)
+                for directory in directories(self._disk, self._root, prefix)
+            )
 
     @contextmanager
     def _opened(self, path: str, key: str) -> Iterator[tuple[int, os.stat_result]]:

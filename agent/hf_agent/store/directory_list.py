@@ -15,7 +15,7 @@ from threading import Lock
 from hf_agent.store.directory_keys import is_reserved, prefix_directory
 from hf_agent.store.disk import DirectoryEntry, Disk
 
-__all__ = ["Batches", "Found", "walk"]
+__all__ = ["Batches", "Found", "directories", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,18 @@ def walk(disk: Disk, root: str, prefix: str, delimiter: str) -> Iterator[Found |
     if place := prefix_directory(root, prefix):
         directory, key, start = place
         yield from _walk(disk, directory, key, start, delimiter)
+
+
+def directories(disk: Disk, root: str, prefix: str) -> Iterator[str]:
+    """Directories in which every object has the prefix. Links are not followed.
+
+    Those that come or go meanwhile may or may not be met. Raises `OSError`, also midway.
+    """
+    if place := prefix_directory(root, prefix):
+        directory, _, start = place
+        if not start:
+            yield directory
+        yield from _directories(disk, directory, start)
 
 
 class Batches:
@@ -78,6 +90,19 @@ def _walk(
                 yield from _walk(disk, f"{directory}/{name}", f"{key}{name}/", "", "")
             elif _holds_objects(disk, f"{directory}/{name}"):
                 yield f"{key}{name}/"
+
+
+def _directories(disk: Disk, directory: str, start: str) -> Iterator[str]:
+    try:
+        scan = disk.scandir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with scan as entries:
+        for entry in entries:
+            if entry.name.startswith(start) and entry.is_dir(follow_symlinks=False):
+                below = f"{directory}/{entry.name}"
+                yield below
+                yield from _directories(disk, below, "")
 
 
 def _found(entry: DirectoryEntry, key: str) -> Found | None:

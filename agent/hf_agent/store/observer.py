@@ -10,10 +10,31 @@ from typing import TypeAlias
 
 from hf_agent.store.base import StoreError
 
-__all__ = ["Observer", "Request", "coded"]
+__all__ = ["Observer", "Request", "coded", "limited"]
 
 Observer: TypeAlias = Callable[[str, str, float], None]
 """Called with the operation, a code ("ok", or why it failed) and the seconds it took."""
+
+
+_MAX_CODES = 100
+"""Different codes that an observer hears of one store; a server may think out any number."""
+
+
+def limited(observer: Observer | None) -> Observer | None:
+    """`observer`, told "other" for every code after the first hundred different ones."""
+    if observer is None:
+        return None
+    heard: set[str] = set()
+
+    def observe(operation: str, code: str, seconds: float) -> None:
+        if code not in heard:
+            if len(heard) < _MAX_CODES:
+                heard.add(code)
+            else:
+                code = "other"
+        observer(operation, code, seconds)
+
+    return observe
 
 
 def coded(error: StoreError, code: str) -> StoreError:

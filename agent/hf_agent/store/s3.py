@@ -17,15 +17,19 @@ from hf_agent.store.base import (
     Body,
     ObjectData,
     ObjectInfo,
+    StoreError,
     StoreRefused,
     StoreRetry,
 )
-from hf_agent.store.buffers import body_views, total_bytes
+from hf_agent.store.buffers import Views, body_views, total_bytes
 from hf_agent.store.observer import Observer, coded
 from hf_agent.store.options import S3Options
 from hf_agent.store.ranges import ByteRange
+from hf_agent.store.s3_bucket import listing_prefix, write_params
+from hf_agent.store.s3_checksums import checksum_params
 from hf_agent.store.s3_multipart import upload_in_parts
 from hf_agent.store.s3_requests import S3Requests, etag_of
+from hf_agent.store.s3_uploads import abort_uploads
 
 __all__ = ["S3Store"]
 
@@ -52,6 +56,7 @@ class S3Store:
         self._options = options or S3Options()
         self._clock = clock
         self._requests = S3Requests(bucket, self._base, options=self._options, observer=observer)
+        self._uploads: set[str] = set()
 
     async def get(
         self,
@@ -90,13 +95,13 @@ class S3Store:
         self, key: str, body: Body, *, metadata: Mapping[str, str] | None = None
     ) -> str:
         """See `Store.create`."""
-        return await self._write("create", key, body, {"IfNoneMatch": "*"}, metadata or {})
+        return await self._write("create", key, body, {"IfNoneMatch": "*"}, metadata)
 
     async def replace(
         self, key: str, body: Body, *, etag: str, metadata: Mapping[str, str] | None = None
     ) -> str:
         """See `Store.replace`."""
-        return await self._write("replace", key, body, {"IfMatch": etag}, metadata or {})
+        return await self._write("replace", key, body, {"IfMatch": etag}, metadata)
 
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""
@@ -105,10 +110,15 @@ class S3Store:
     async def list(
         self, prefix: str = "", *, delimiter: str = ""
     ) -> AsyncIterator[ObjectInfo | str]:
-        """See `Store.list`. One request gives up to 1,000 entries."""
+        """See `Store.list`. One request gives up to 1,000 entries.
+
+        In a directory bucket, a prefix that does not end in '/' costs a listing of the folder that
+        it is in, and `delimiter` also gives folders in which uploads have only begun.
+        """
         if delimiter not in ("", "/"):
             raise ValueError(f"the delimiter is '/' or nothing delimiter={delimiter!r}")
-        params = {"Prefix": self._base + prefix}
+        wanted = self._base + prefix
+        params = {"Prefix": listing_prefix(self.bucket, wanted)}
         if delimiter:
             params["Delimiter"] = delimiter
         cut = len(self._base)
@@ -116,9 +126,10 @@ class S3Store:
             page = await self._requests.call("list", "list_objects_v2", None, params)
             date = self._date(page)
             for common in page.get("CommonPrefixes", ()):
-                yield common["Prefix"][cut:]
+                if common["Prefix"].startswith(wanted):
+                    yield common["Prefix"][cut:]
             for item in page.get("Contents", ()):
-                if key := item["Key"][cut:]:
+                if (key := item["Key"][cut:]) and item["Key"].startswith(wanted):
                     yield ObjectInfo(
                         key,
                         int(item["Size"]),
@@ -134,6 +145,23 @@ class S3Store:
                 raise coded(StoreRetry(f"the listing breaks off {where}"), "malformed")
             params["ContinuationToken"] = token
 
+    async def abort_left_uploads(self, prefix: str, *, before: float) -> int:
+        """See `Store.abort_left_uploads`. Uploads of this store itself are left alone."""
+        return await abort_uploads(
+            self._requests,
+            self.bucket,
+            self._base,
+            prefix,
+            before=before,
+            running=self._uploads,
+        )
+
+    async def create_in_parts(
+        self, key: str, body: Body, *, metadata: Mapping[str, str] | None = None
+    ) -> str:
+        """As `create`, as a multipart upload however small the body is."""
+        return await self._upload("create", key, body_views(body), {"IfNoneMatch": "*"}, metadata)
+
     async def close(self) -> None:
         """See `Store.close`. Requests that still run fail."""
         await self._requests.close()
@@ -144,32 +172,73 @@ class S3Store:
         key: str,
         body: Body,
         condition: Mapping[str, str],
-        metadata: Mapping[str, str],
+        metadata: Mapping[str, str] | None,
     ) -> str:
         views = body_views(body)
         if total_bytes(views) > self._options.multipart_threshold:
-            return await upload_in_parts(
-                self._requests,
-                operation,
-                key,
-                views,
-                condition=condition,
-                metadata=metadata,
-                part_bytes=self._options.part_bytes,
-                concurrency=self._options.part_concurrency,
-            )
+            return await self._upload(operation, key, views, condition, metadata)
+        checksum = await checksum_params(views, self._options.checksum)
         answer = await self._requests.call(
             operation,
             "put_object",
             key,
-            {"Metadata": dict(metadata), **condition},
+            {**self._begin(key, metadata), **checksum, **condition},
             views=views,
         )
         return etag_of(answer)
 
+    async def _upload(
+        self,
+        operation: str,
+        key: str,
+        views: Views,
+        condition: Mapping[str, str],
+        metadata: Mapping[str, str] | None,
+    ) -> str:
+        return await upload_in_parts(
+            self._requests,
+            operation,
+            key,
+            views,
+            condition=condition,
+            begin=self._begin(key, metadata),
+            options=self._options,
+            running=self._uploads,
+        )
+
+    def _begin(self, key: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+        """What the request says that begins to write an object."""
+        kind = write_params(self.bucket, self._base + key, self._options)
+        return {"Metadata": dict(metadata or {}), **kind}
+
     async def _head(self, key: str, condition: Mapping[str, str]) -> ObjectInfo:
-        answer = await self._requests.call("head", "head_object", key, condition)
+        try:
+            answer = await self._requests.call("head", "head_object", key, condition)
+        except StoreError as refusal:
+            if refusal.code not in ("400", "403"):
+                raise
+            if not await self._readable(key, condition, refusal):
+                raise
+            answer = await self._requests.call("head", "head_object", key, condition)
         return self._info(key, int(answer["ContentLength"]), answer)
+
+    async def _readable(self, key: str, condition: Mapping[str, str], refusal: StoreError) -> bool:
+        """Whether GET works where HEAD was refused; raises what the refusal was about.
+
+        The answer to a HEAD has no body that could say it. That to a GET tells expired credentials,
+        a wrong clock and a missing right apart, and lets credentials be renewed.
+        """
+        try:
+            await self._requests.call(
+                "head", "get_object", key, {"Range": "bytes=0-0", **condition}
+            )
+        except StoreError as error:
+            if error.code == "InvalidRange":  # the object is empty
+                return True
+            if not error.code or error.code.isdecimal():
+                return False
+            raise error from refusal
+        return True
 
     def _data(self, key: str, wanted: ByteRange, answer: dict[str, Any]) -> ObjectData:
         data: bytes = answer["Body"]

@@ -7,66 +7,84 @@ it waits until the first request, and a store can be opened while everything is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import InvalidEndpointConfigurationError
-from botocore.loaders import create_loader
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    InvalidEndpointConfigurationError,
+    NoCredentialsError,
+)
 
 from hf_agent.store.options import S3Options
-from hf_agent.store.s3_errors import is_credential_error
+from hf_agent.store.s3_errors import KNOWN_ERRORS, is_credential_error
+from hf_agent.store.s3_redirects import ask_for_region_once
+from hf_agent.store.s3_session import make_session, s3_config
 
 __all__ = ["S3Client"]
+
+_T = TypeVar("_T")
+_Send: TypeAlias = Callable[[Any], Awaitable[_T]]
+
+_STILL_EXPIRED = "still expired"
+"""In botocore's RuntimeError when what it has just been given is over by this machine's clock."""
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
+    session: AioSession
     client: Any
     stack: AsyncExitStack
     users: int = 0
     dropped: bool = False
 
+    async def send(self, send: _Send[_T]) -> _T:
+        try:
+            return await send(self.client)
+        except RuntimeError as error:
+            if _STILL_EXPIRED not in str(error):
+                raise
+            raise _not_retrieved("a session", error) from error
+
 
 class S3Client:
     """Lends out one client to any number of requests at a time."""
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, *, sessions: bool) -> None:
+        """`sessions`: requests are signed with a session that botocore makes for the bucket."""
         self._options = options
+        self._sessions = sessions
         self._making = asyncio.Lock()
         self._open: _Open | None = None
         self._closed = False
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[Any]:
-        """The client, for one request; raises what botocore raises when it cannot be made.
+    async def run(self, send: _Send[_T]) -> _T:
+        """Make a request with the client; raises what botocore raises, also without a client.
 
-        botocore keeps the credentials that it found first, or that it found none. When the
-        request fails for its credentials, the next one gets a new client, which looks again.
+        botocore keeps the credentials of files and variables that it found first, or that it found
+        none. So when a request is refused for its credentials, they are looked up anew; where that
+        finds other ones, the request, which was not carried out, is made once more.
         """
-        async with self._making:
-            if self._closed:
-                raise RuntimeError("the store is closed")
-            if self._open is None:
-                self._open = await self._make()
-            lent = self._open
-        lent.users += 1
-        try:
-            yield lent.client
-        except Exception as error:
-            if is_credential_error(error):
-                lent.dropped = True
-                if self._open is lent:
-                    self._open = None
-            raise
-        finally:
-            lent.users -= 1
-            if lent.dropped and not lent.users:
-                await lent.stack.aclose()
+        async with self._lent() as lent:
+            used = await _frozen_credentials(lent.session)
+            try:
+                return await lent.send(send)
+            except ClientError as error:
+                if not is_credential_error(error):
+                    raise
+                refusal = error
+                self._drop(lent)
+        async with self._lent() as fresh:
+            found = await _frozen_credentials(fresh.session)
+            if found is None:
+                raise NoCredentialsError from refusal
+            if self._sessions or found != used:
+                return await fresh.send(send)
+        raise refusal
 
     async def close(self) -> None:
         """Close all connections; requests that still run fail. Idempotent."""
@@ -75,51 +93,70 @@ class S3Client:
         if lent:
             await lent.stack.aclose()
 
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[_Open]:
+        """The client, for one request; the next one gets another when credentials failed here."""
+        async with self._making:
+            if self._closed:
+                raise RuntimeError("the store is closed")
+            if self._open is None:
+                self._open = await self._make()
+            lent = self._open
+        lent.users += 1
+        try:
+            yield lent
+        except Exception as error:
+            if is_credential_error(error):
+                self._drop(lent)
+            raise
+        finally:
+            lent.users -= 1
+            if lent.dropped and not lent.users:
+                await lent.stack.aclose()
+
+    def _drop(self, lent: _Open) -> None:
+        """Lend it to nobody any more; it is closed when the last request gives it back."""
+        lent.dropped = True
+        if self._open is lent:
+            self._open = None
+
     async def _make(self) -> _Open:
         options = self._options
-        session = AioSession(profile=options.profile or None)
-        # Megabytes of JSON: read in a thread, and once for all clients of the process.
-        loader = await asyncio.to_thread(_loader, session.get_config_variable("data_path"))
-        session.register_component("data_loader", loader)
+        session = await make_session(options)
+        await _frozen_credentials(session)
         stack = AsyncExitStack()
         context = session.create_client(
             "s3",
             region_name=options.region or None,
             endpoint_url=options.endpoint_url or None,
-            config=_config(options),
+            config=s3_config(options),
         )
         try:
-            return _Open(await stack.enter_async_context(context), stack)
+            client = await stack.enter_async_context(context)
         except ValueError as error:
             # botocore's own type for this, which it does not use here.
             raise InvalidEndpointConfigurationError(msg=str(error)) from error
+        ask_for_region_once(client)
+        return _Open(session, client, stack)
 
 
-@cache
-def _loader(data_path: str | None) -> Any:
-    """botocore's loader of service models, with all that an S3 client needs already loaded."""
-    loader = create_loader(data_path)
-    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
-        loader.load_data(name)
-    for kind in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model("s3", kind)
-    return loader
+async def _frozen_credentials(session: AioSession) -> object:
+    """What requests are signed with now, renewed when it is about to expire; None without any.
+
+    Raises botocore's errors only: renewing may run a program, read files and ask servers, and what
+    those get wrong is no defect of ours.
+    """
+    try:
+        found = await session.get_credentials()
+        return None if found is None else await found.get_frozen_credentials()
+    except KNOWN_ERRORS:
+        raise
+    except Exception as error:
+        raise _not_retrieved("credentials", error) from error
 
 
-def _config(options: S3Options) -> AioConfig:
-    plain_http = options.endpoint_url.startswith("http:")
-    return AioConfig(
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.read_timeout,
-        max_pool_connections=options.pool_size,
-        # Retrying is the caller's: it backs off, and must know of every answer that was lost.
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        # Trailing checksums are more than many S3-compatible servers understand.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={
-            "addressing_style": options.addressing,
-            # TLS protects the body; hashing it for the signature as well would hold up the loop.
-            "payload_signing_enabled": plain_http,
-        },
-    )
+def _not_retrieved(what: str, error: Exception) -> CredentialRetrievalError:
+    reason = f"{type(error).__name__}: {error}"
+    if _STILL_EXPIRED in str(error):
+        reason = "what was given is over already by this machine's clock; is that right?"
+    return CredentialRetrievalError(provider=what, error_msg=reason)

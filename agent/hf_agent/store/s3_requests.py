@@ -8,9 +8,10 @@ from typing import Any
 
 from hf_agent.store.base import StoreRetry
 from hf_agent.store.buffers import Views
-from hf_agent.store.observer import Observer, Request, coded
+from hf_agent.store.observer import Observer, Request, coded, limited
 from hf_agent.store.options import S3Options
 from hf_agent.store.s3_body import request_body
+from hf_agent.store.s3_bucket import is_directory_bucket
 from hf_agent.store.s3_client import S3Client
 from hf_agent.store.s3_errors import KNOWN_ERRORS, s3_error
 
@@ -38,9 +39,10 @@ class S3Requests:
     ) -> None:
         self._bucket = bucket
         self._base = base
-        self._observer = observer
-        self._client = S3Client(options)
+        self._observer = limited(observer)
+        self._client = S3Client(options, sessions=is_directory_bucket(bucket))
         self._patience = options.connect_timeout + options.read_timeout
+        self._request_timeout = options.request_timeout
         self._slots = asyncio.Semaphore(options.pool_size)
 
     async def call(
@@ -83,22 +85,46 @@ class S3Requests:
     async def _send(
         self, method: str, params: dict[str, Any], views: Views | None
     ) -> dict[str, Any]:
-        async with self._client.use() as client, asyncio.timeout(None) as limit:
-            if views is not None:
-                # aiohttp's own timeouts begin when the whole body is written: one that the server
-                # does not take would wait for ever.
-                now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._request_timeout) as whole:
+                return await self._client.run(
+                    lambda client: self._exchange(client, method, params, views)
+                )
+        except TimeoutError as error:
+            if whole.expired():
+                limit = f"{self._request_timeout:g}s"
+                raise TimeoutError(f"not done after request_timeout={limit}") from error
+            raise
 
-                def progress() -> None:
-                    limit.reschedule(now() + self._patience)
+    async def _exchange(
+        self, client: Any, method: str, params: dict[str, Any], views: Views | None
+    ) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(None) as stalled:
+                body: dict[str, Any] = {}
+                if views is not None:
+                    # aiohttp's own timeouts begin when the whole body is written: one that the
+                    # server does not take would wait for ever.
+                    now = asyncio.get_running_loop().time
 
-                progress()
-                params["Body"] = request_body(views, progress)
-            answer: dict[str, Any] = await getattr(client, method)(Bucket=self._bucket, **params)
-            if method == "get_object":
-                async with answer["Body"] as stream:
-                    answer["Body"] = await stream.read()
-            return answer
+                    def progress() -> None:
+                        stalled.reschedule(now() + self._patience)
+
+                    progress()
+                    body["Body"] = request_body(views, progress)
+                answer: dict[str, Any] = await getattr(client, method)(
+                    Bucket=self._bucket, **params, **body
+                )
+                if method == "get_object":
+                    async with answer["Body"] as stream:
+                        answer["Body"] = await stream.read()
+                return answer
+        except TimeoutError as error:
+            if stalled.expired():
+                raise TimeoutError(
+                    f"nothing of the body was taken for {self._patience:g}s"
+                ) from error
+            raise
 
 
 def etag_of(answer: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from hf_agent.clock import Clock
 from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
 from hf_agent.metrics import Metrics
+from hf_agent.streams.bind import decode_bind
 from hf_agent.streams.state import StreamState
 from hf_agent.streams.waiters import BatchWaiters
 from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalState, WalStateError
@@ -64,6 +65,7 @@ class Intake:
             state = StreamState(view.name, view.position, view.committed)
             if state.unflushed:
                 state.since = wal.oldest_time or clock.time()
+            _recall(state, view.note)
             self.states[view.name] = state
 
     # -- appends ---------------------------------------------------------------------------
@@ -216,3 +218,14 @@ class Intake:
     def status(self) -> dict[str, Any]:
         """See `Sink.status`."""
         return self.status_source()
+
+
+def _recall(state: StreamState, note: bytes) -> None:
+    """Show where the stream went before this process began, also while it has nothing to flush."""
+    if not note:
+        return
+    try:
+        bind = decode_bind(note)
+    except ValueError:
+        return  # the flush that needs it will say what is wrong
+    state.key, state.diverted = bind.key, bind.diverted

@@ -19,6 +19,17 @@ class StreamKeys:
         parts = self._template.split("{stream}")
         return stream.join(part.replace("{node}", self._node) for part in parts)
 
+    @property
+    def own_prefix(self) -> str:
+        """What every key of this node, and of no other one, starts with; ends in '/'.
+
+        Empty when the template does not give each node a folder of its own.
+        """
+        folder, slash, _ = self._template.partition("{stream}")[0].rpartition("/")
+        if not slash or "{node}" not in folder:
+            return ""
+        return folder.replace("{node}", self._node) + "/"
+
 
 def conflict_key(origin: str, ulid: str) -> str:
     """The sibling key to which a stream goes when somebody else writes at `origin`."""

@@ -27,6 +27,11 @@ class StreamState:
     key: str = ""
     """The container's key once it is known."""
     diverted: bool = False
+    """Whether a conflict with another writer sent the stream to a sibling of its container."""
+    conflicts: int = 0
+    """True conflicts met in this process's life."""
+    last_conflict: float = 0.0
+    """Unix seconds of the last one; 0 before the first."""
     checkpoint: int = 0
     size: int = 0
     """Bytes in the container after the last flush."""
@@ -41,6 +46,12 @@ class StreamState:
         """Bytes that the store does not have yet, as far as is known."""
         return self.position - self.committed
 
+    def met_conflict(self, key: str, now: float) -> None:
+        """Another writer was there first; the stream goes on in the container at `key`."""
+        self.key, self.diverted = key, True
+        self.conflicts += 1
+        self.last_conflict = now
+
     def describe(self) -> dict[str, Any]:
         """The row of `/api/streams`."""
         return {
@@ -51,6 +62,8 @@ class StreamState:
             "oldest_unflushed_timestamp": self.since,
             "key": self.key,
             "diverted": self.diverted,
+            "conflicts": self.conflicts,
+            "last_conflict_timestamp": self.last_conflict,
             "checkpoint": self.checkpoint,
             "container_bytes": self.size,
             "flushes": self.flushes,
