@@ -38,6 +38,7 @@ _BROKEN_PIPE = 141
         "zero": (f"{_COMMANDS}.zero:zero", "Make a range of a container zeros."),
         "rollback": (f"{_COMMANDS}.rollback:rollback", "Bring a checkpoint's content back."),
         "rm": (f"{_COMMANDS}.rm:rm", "Remove containers."),
+        "verify": (f"{_COMMANDS}.verify:verify", "Check a container for damage."),
         "wal": (f"{_COMMANDS}.wal:wal", "Look into a write-ahead log."),
         "flush": (f"{_COMMANDS}.flush:flush", "Have an agent flush to the store, and wait."),
         "status": (f"{_COMMANDS}.status:status", "Show what a running agent does."),

@@ -342,11 +342,9 @@ class Appender:
         self._build = self._commit = None
 
 
-def _history(
-    store: Store, state: State, newest: int, *, end: int = 0
-) -> AsyncIterator[FoundCheckpoint]:
-    """The checkpoints that `newest` was built on, itself first, with numbers above `end`."""
-    numbers = range(newest, end, -1)
+def _history(store: Store, state: State, newest: int) -> AsyncIterator[FoundCheckpoint]:
+    """The checkpoints that `newest` was built on, itself first."""
+    numbers = range(newest, 0, -1)
     found = read_checkpoints(store, state.key, numbers, state.inode.meta.pointer_format)
     return ancestors(found, newest)
 

@@ -80,7 +80,7 @@ class ChecksumError(FormatError):
     def __init__(self, what: str, *, object: str, offset: int, problem: str = "") -> None:
         name = what if what[-1].isdigit() else f"the {what}"
         problem = problem or f"the checksum of {name} does not match"
-        advice = "verify the container to see all damage, or read it unchecked"
+        advice = "`hf-agent verify` names all damage, `cat --ignore-checksums` reads what is there"
         super().__init__(f"{problem}; {advice}", object=object, offset=offset)
         self.what = what
         """What is damaged: `header`, `trailer`, `inode`, `map node 2`, `data block 17`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.inode import (
     FLAG_COMPACTION,
+    FLAG_INLINE,
     INODE_BYTES,
     Inode,
     InodeLayout,
@@ -25,8 +26,9 @@ from hf_agent.hyperfile.nodes import DIRECT_ROOT_BYTES_EMPTY, pack_user_data
 from hf_agent.hyperfile.opening import FoundCheckpoint, State, read_checkpoint
 from hf_agent.store.base import Store, StoreNotFound
 
-__all__ = ["check_inode", "inode_was_changed", "read_newest_checkpoint"]
+__all__ = ["check_inode", "copied_in", "inode_was_changed", "read_newest_checkpoint"]
 
+_FLAGS_AT = 60
 _SIZE_AT = 72
 
 
@@ -51,15 +53,31 @@ async def read_newest_checkpoint(store: Store, state: State) -> FoundCheckpoint 
     return found
 
 
+def copied_in(stored: bytes) -> int:
+    """Number of the checkpoint that should hold a copy of an inode; 0 when none does.
+
+    For an inline inode, that is the one it would name if its flag were damage. What stands in
+    its place is content, so there may be no such checkpoint.
+    """
+    inode = decode_inode(stored, source="inode")
+    if inode.inline is None:
+        return inode.last_cno
+    try:
+        return decode_inode(with_flags(stored, clear=FLAG_INLINE), source="inode").last_cno
+    except FormatError:
+        return 0
+
+
 def check_inode(key: str, stored: bytes, copy: bytes | None) -> None:
-    """Compare the inode of the container at `key` with its checkpoint's, if it has one.
+    """Compare the inode of the container at `key` with its copy, if it has one.
 
     Raises `ChecksumError` when one of them is damaged, `FormatError` when one is no inode.
     """
     inode = decode_inode(stored, source=inode_key(key))
     if inode.inline is not None:
-        return
-    if copy is None:
+        at, problem = _FLAGS_AT, "an inode with checkpoints says that it is inline"
+        sound = copy is None or with_flags(stored, clear=FLAG_INLINE) != copy
+    elif copy is None:
         at, problem = _SIZE_AT, "an inode without checkpoints describes content"
         sound = _describes_nothing(inode)
     else:
@@ -73,7 +91,7 @@ def check_inode(key: str, stored: bytes, copy: bytes | None) -> None:
 def inode_was_changed(stored: bytes, copy: bytes) -> bool:
     """Whether an inode differs from its checkpoint's as by a change on purpose."""
     inode = decode_inode(stored, source="inode")
-    if _first_difference(inode, stored, copy) == INODE_BYTES:
+    if inode.inline is not None or _first_difference(inode, stored, copy) == INODE_BYTES:
         return False
     before = decode_inode(copy, source="inode")
     bits = (int.from_bytes(stored, "little") ^ int.from_bytes(copy, "little")).bit_count()

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from hf_agent.hyperfile.block_map import BlockMap
 from hf_agent.hyperfile.concurrency import map_concurrently
+from hf_agent.hyperfile.errors import FormatError
 from hf_agent.hyperfile.inode import Inode
-from hf_agent.hyperfile.inode_copy import check_inode
+from hf_agent.hyperfile.inode_copy import check_inode, copied_in
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
 from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
 from hf_agent.hyperfile.pointers import Place, decode_place, is_place
@@ -90,10 +91,14 @@ class Reader:
 
     async def _check_inode(self, state: State, objects: CheckpointObjects) -> None:
         # One that was taken up out of a checkpoint is the copy itself.
-        if not self._checked or state.inode.inline is not None or state.taken_up:
+        if not self._checked or state.taken_up:
             return
-        number = state.inode.last_cno
-        copy = await objects.inode_bytes(number) if number else None
+        number, copy = copied_in(state.inode_bytes), None
+        try:
+            copy = await objects.inode_bytes(number) if number else None
+        except FormatError:
+            if state.inode.inline is None:
+                raise
         check_inode(self._key, state.inode_bytes, copy)
 
     @property
