@@ -77,6 +77,8 @@ async def ancestors(
         if position is None:
             if not bridge:
                 waiting.clear()
+            # What was built on the same state is no ancestor: it is a commit that lost.
+            waiting[:] = [item for item in waiting if item[0].header.base != expected]
             if len(waiting) <= (0 if at_end else bridge):
                 return None
             position = 0
