@@ -108,7 +108,7 @@ def test_duckdb_reads_csv(table: GrowingTable) -> None:
 
 
 def test_dask_reads_text_in_parallel_blocks(table: GrowingTable) -> None:
-    bag = dask.bag.read_text(table.url, blocksize=20_000)
+    bag = dask.bag.read_text(table.url, blocksize=20_000)  # type: ignore[no-untyped-call]
     assert bag.npartitions > 10
     table.wait_until_grown()  # the blocks were cut before that
     with dask.config.set(scheduler="threads"):

@@ -25,8 +25,12 @@ from hf_agent.hyperfile.errors import (
     NoSuchContainer,
     ReadOnlyLayout,
 )
+from hf_agent.hyperfile.file.copying import copy
+from hf_agent.hyperfile.file.diff import diff
 from hf_agent.hyperfile.file.handle import HyperFile
 from hf_agent.hyperfile.file.options import ByteRange, FileOptions, FileStat
+from hf_agent.hyperfile.file.removal import remove
+from hf_agent.hyperfile.file.rollback import rollback
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.reader import Reader
@@ -58,9 +62,13 @@ __all__ = [
     "Reader",
     "Trailer",
     "checkpoint_at",
+    "copy",
+    "diff",
     "fingerprint",
     "list_checkpoints",
     "list_containers",
     "open",
+    "remove",
+    "rollback",
     "stat_container",
 ]

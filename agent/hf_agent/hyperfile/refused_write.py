@@ -5,7 +5,7 @@ from __future__ import annotations
 from hf_agent.hyperfile.take_up import WRITE_MARK
 from hf_agent.store.base import Body, Store, StoreNotFound, StoreRetry
 
-__all__ = ["object_is_ours"]
+__all__ = ["has_bytes", "object_is_ours"]
 
 _COMPARED_BYTES = 4 << 20
 
@@ -17,20 +17,20 @@ async def object_is_ours(store: Store, key: str, body: Body, mark: str) -> bool:
     Raises `StoreRetry` when the object is not there, and the store's errors.
     """
     try:
-        info = await store.head(key)
         if store.supports_metadata:
-            return info.metadata.get(WRITE_MARK) == mark
-        pieces = [body] if isinstance(body, bytes | bytearray | memoryview) else body
-        views = [memoryview(piece).cast("B") for piece in pieces]
-        if info.size != sum(map(len, views)):
-            return False
-        return await _has_bytes(store, key, views)
+            return (await store.head(key)).metadata.get(WRITE_MARK) == mark
+        return await has_bytes(store, key, body)
     except StoreNotFound as error:
         # S3 also refuses while somebody else's write of the key is in progress.
         raise StoreRetry(f"another write of the object is in progress key={key}") from error
 
 
-async def _has_bytes(store: Store, key: str, views: list[memoryview]) -> bool:
+async def has_bytes(store: Store, key: str, body: Body) -> bool:
+    """Whether the object at `key` holds just these bytes. Raises the store's errors."""
+    pieces = [body] if isinstance(body, bytes | bytearray | memoryview) else body
+    views = [memoryview(piece).cast("B") for piece in pieces]
+    if (await store.head(key)).size != sum(map(len, views)):
+        return False
     at, answer = 0, memoryview(b"")
     for view in views:
         while view:

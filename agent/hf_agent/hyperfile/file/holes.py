@@ -51,7 +51,7 @@ class BlockFinder:
         if self._dirty is not None:
             found = min((i for i in self._dirty.blocks if i >= index), default=END)
         if self._ahead is not None:
-            found = min((i for i in self._ahead.indexes if i >= index), default=found)
+            found = min((i for i in self._ahead.indexes if index <= i < found), default=found)
         limit = min(found, self._old_blocks)
         while index < limit:
             if self._content.map is None:
