@@ -49,7 +49,7 @@ def test_files_and_folders_are_listed(fs: HyperfileFileSystem) -> None:
     assert fs.ls("sub", detail=False) == ["sub/b", "sub/deep"]
     assert fs.ls("sub/b", detail=False) == ["sub/b"]
     assert fs.find("") == ["a", "sub/b", "sub/deep/c"]
-    assert fs.glob("sub/**") == ["sub/b", "sub/deep", "sub/deep/c"]
+    assert fs.glob("sub/**") == ["sub", "sub/b", "sub/deep", "sub/deep/c"]
     assert fs.glob("*/b") == ["sub/b"]
     assert [(path, sorted(files)) for path, _, files in fs.walk("")] == [
         ("", ["a"]),
@@ -132,6 +132,26 @@ def test_an_open_file_shows_one_checkpoint_while_the_container_grows(
     with fs.open("a", "rb", checkpoint=1) as file:
         assert file.read() == b"old"
     assert fs.cat_file("a", checkpoint=1) == b"old"
+
+
+def test_a_pinned_file_system_stays_where_it_first_looked(
+    tmp_path: Path,
+) -> None:
+    fs = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file")
+    pinned = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", pin=True)
+    fs.pipe("a", b"old")
+    assert pinned.size("a") == 3
+    key = pinned.ukey("a")
+    with fs.open("a", "ab") as file:
+        file.write(b" and new")
+    assert (pinned.size("a"), pinned.ukey("a")) == (3, key)
+    assert pinned.cat("a") == b"old"
+    with pinned.open("a") as file:
+        assert file.read() == b"old"
+    assert pinned.cat_file("a", checkpoint=2) == fs.cat("a") == b"old and new"
+    fs.close()
+    pinned.close()
+    HyperfileFileSystem.clear_instance_cache()
 
 
 def test_files_are_copied_moved_and_removed(fs: HyperfileFileSystem, tmp_path: Path) -> None:

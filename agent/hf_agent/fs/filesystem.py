@@ -30,6 +30,7 @@ from hf_agent.hyperfile import (
     HyperFile,
     NoSuchContainer,
     copy,
+    fingerprint,
     remove,
     stat_container,
 )
@@ -56,6 +57,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     plain keyword arguments for S3 under s3fs's names (`key`, `secret`, `token`, `endpoint_url`,
     `profile`, `client_kwargs`), and the fields of `S3Options`; fields of `FileOptions` for files
     that are written; `caches` for what is read.
+
+    With `pin`, this file system shows each container as it was when it was first looked at, however
+    it grows: for engines that ask for a file's size more than once, or open it several times.
     """
 
     protocol: ClassVar[str] = "hyperfile"
@@ -72,6 +76,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         loop: asyncio.AbstractEventLoop | None = None,
         batch_size: int | None = None,
         caches: CacheOptions | None = None,
+        pin: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(asynchronous=asynchronous, loop=loop, batch_size=batch_size)
@@ -83,6 +88,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         own = {name: options.pop(name) for name in list(options) if name in _FILE_OPTIONS}
         self._file_options = FileOptions(**own)
         self._caches = caches or CacheOptions()
+        self._pinned: dict[str, int] | None = {} if pin else None
         self._s3_options = s3_options({**(target_options or {}), **options})
         self._stores: dict[str, Store] = {}
         self._clock = SystemClock()
@@ -116,7 +122,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
             stat = await stat_container(self._store(place.store_url), place.key)
         except NoSuchContainer as error:
             raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
-        return {
+        info = {
             "name": path,
             "size": stat.size,
             "type": "file",
@@ -125,6 +131,23 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
             "block_size": stat.block_size,
             "fingerprint": stat.fingerprint,
         }
+        pinned = self._pin(path, stat.checkpoint)
+        if pinned != stat.checkpoint:
+            async with await self._open_file(path, "r", pinned) as file:
+                found = file.stat()
+                info |= {
+                    "size": found.size,
+                    "mtime": found.mtime_ns / 1e9,
+                    "checkpoint": pinned,
+                    "fingerprint": fingerprint(file.inode.encode()),
+                }
+        return info
+
+    def _pin(self, path: str, checkpoint: int) -> int:
+        """The checkpoint to show of a container that is at `checkpoint` now."""
+        if self._pinned is None or not checkpoint:
+            return checkpoint
+        return self._pinned.setdefault(path, checkpoint)
 
     async def _folder_entries(self, path: str) -> list[dict[str, Any]]:
         place = self._root.folder(path)
@@ -344,9 +367,12 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _open_file(
         self, path: str, mode: str, checkpoint: int | None = None, at_time: float | None = None
     ) -> HyperFile:
-        place = self._root.container(self._strip_protocol(path))
+        path = self._strip_protocol(path)
+        place = self._root.container(path)
+        if mode == "r" and checkpoint is None and at_time is None and self._pinned:
+            checkpoint = self._pinned.get(path)
         try:
-            return await HyperFile.open(
+            file = await HyperFile.open(
                 self._store(place.store_url),
                 place.key,
                 cast(Mode, mode),
@@ -360,6 +386,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
             raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
         except ContainerExists as error:
             raise FileExistsError(errno.EEXIST, "a container is there already", path) from error
+        if mode == "r" and checkpoint is None and at_time is None:
+            self._pin(path, file.checkpoint)
+        return file
 
     @asynccontextmanager
     async def _reading(

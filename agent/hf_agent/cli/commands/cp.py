@@ -30,7 +30,9 @@ def cp(source: str, target: str, at: int | None, history: bool, **options: Any) 
     run_async(_cp(store_access(options), source, target, "history" if history else at))
 
 
-async def _cp(access: StoreAccess, source: str, target: str, checkpoint: int | Literal["history"] | None) -> None:
+async def _cp(
+    access: StoreAccess, source: str, target: str, checkpoint: int | Literal["history"] | None
+) -> None:
     async with (
         access.container(source) as (from_store, from_key),
         access.container(target) as (to_store, to_key),
