@@ -125,15 +125,15 @@ async def test_a_damaged_container_of_our_own_never_reads_wrong(seed: int) -> No
     for number in rng.sample((1, 2, 3), 2):
         key = f"{KEY}/{number:010d}.0"
         body = bytearray(bench.store.body(key))
-        at = rng.randrange(208, len(body))
+        at = rng.randrange(len(body))
         body[at] ^= 1 << rng.randrange(8)
         bench.store.put(key, bytes(body))
         damage.append((key, at))
     print(f"seed={seed} {damage}")
-    reader = await Reader.open(bench.store, KEY)
     blocks = len(content) // 4096
     for block in (0, rng.randrange(blocks), rng.randrange(blocks), blocks - 1):
         try:
+            reader = await Reader.open(bench.store, KEY)
             data = await reader.read(block * 4096, 4096)
         except HyperfileError:
             continue

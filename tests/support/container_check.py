@@ -79,7 +79,8 @@ def check_own_object(segment: Segment) -> None:
     seq, cno = struct.unpack_from("<QQ", segment.inode, 88)
     assert seq == cno == segment.number
     assert not segment.inode[60] & 8, "the compaction bit is never published"
-    assert not any(segment.raw[4:8]), "the checksum field is left zero"
+    header = segment.raw[:4] + bytes(4) + segment.raw[8:208]
+    assert struct.unpack_from("<I", segment.raw, 4)[0] == (crc32c(header) or 1)
 
 
 def check_trailer(segment: Segment) -> tuple[bytes, int]:
@@ -90,7 +91,7 @@ def check_trailer(segment: Segment) -> tuple[bytes, int]:
     magic, version, flags, length, writer, position, number, metas, datas, zero, crc = (
         struct.unpack("<8sHHI16sQQIIII", trailing[-64:])
     )
-    assert (magic, version, flags, zero) == (b"HFAGTRLR", 1, 0, 0)
+    assert (magic, version, flags, zero) == (b"HFAGTRLR", 2, 0, 0)
     assert (length, number) == (len(trailing), segment.number)
     assert (metas, datas) == (segment.metas, segment.datas)
     assert crc == crc32c(trailing[:-4])

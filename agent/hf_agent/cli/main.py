@@ -31,6 +31,7 @@ _BROKEN_PIPE = 141
         "log": (f"{_COMMANDS}.log:log", "List a container's checkpoints, newest first."),
         "cat": (f"{_COMMANDS}.cat:cat", "Write a container's content to standard output."),
         "tail": (f"{_COMMANDS}.tail:tail", "Write the last lines of a container."),
+        "verify": (f"{_COMMANDS}.verify:verify", "Check a container for damage."),
         "wal": (f"{_COMMANDS}.wal:wal", "Look into a write-ahead log."),
         "flush": (f"{_COMMANDS}.flush:flush", "Have an agent flush to the store, and wait."),
         "status": (f"{_COMMANDS}.status:status", "Show what a running agent does."),

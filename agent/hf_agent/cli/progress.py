@@ -40,6 +40,11 @@ class Progress:
         )
         self._task = self._bar.add_task(what, total=total)
 
+    def expect(self, total: int) -> None:
+        """So many bytes it will be in all."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+
     def advance(self, nbytes: int) -> None:
         """So many bytes more are under way."""
         self._pending += nbytes

@@ -13,6 +13,7 @@ from hf_agent.hyperfile.containers import ContainerStat, list_containers, stat_c
 from hf_agent.hyperfile.errors import (
     AppenderStateError,
     CheckpointsExhausted,
+    ChecksumError,
     ConflictError,
     ContainerExists,
     FormatError,
@@ -32,6 +33,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointBuild",
     "CheckpointsExhausted",
+    "ChecksumError",
     "CommitResult",
     "ConflictError",
     "ContainerExists",

@@ -32,6 +32,7 @@ from hf_agent.hyperfile.inode import (
     empty_inode,
     with_flags,
 )
+from hf_agent.hyperfile.inode_copy import read_newest_checkpoint
 from hf_agent.hyperfile.keys import inode_key
 from hf_agent.hyperfile.meta_config import MIN_BLOCK_SHIFT, MetaConfig, PointerFormat
 from hf_agent.hyperfile.objects import CheckpointObjects
@@ -158,10 +159,10 @@ class Appender:
             raise ValueError(f"a writer id has {WRITER_ID_BYTES} bytes, not {len(writer_id)}")
         state = await reach_state_for_writing(store, key, clock=clock, rng=rng, writer_id=writer_id)
         trailer = None
-        if state.inode.last_cno:
-            newest = state.inode.last_cno
-            async for found in _history(store, state, newest, end=newest - 1):
-                trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
+        # What is damaged must not go into the next checkpoint, under a checksum of its own.
+        found = await read_newest_checkpoint(store, state)
+        if found is not None:
+            trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
         return cls(store, state, trailer, clock=clock, rng=rng, writer_id=writer_id)
 
     # -- what it is now -----------------------------------------------------------------------
@@ -334,10 +335,8 @@ class Appender:
         self._build = self._commit = None
 
 
-def _history(
-    store: Store, state: State, newest: int, *, end: int = 0
-) -> AsyncIterator[FoundCheckpoint]:
-    """The checkpoints that `newest` was built on, itself first, with numbers above `end`."""
-    numbers = range(newest, end, -1)
+def _history(store: Store, state: State, newest: int) -> AsyncIterator[FoundCheckpoint]:
+    """The checkpoints that `newest` was built on, itself first."""
+    numbers = range(newest, 0, -1)
     found = read_checkpoints(store, state.key, numbers, state.inode.meta.pointer_format)
     return ancestors(found, newest)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from hf_agent.hyperfile.concurrency import map_concurrently
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.history import ancestors, read_checkpoints
 from hf_agent.hyperfile.keys import parse_object_key, part_key
 from hf_agent.hyperfile.opening import (
@@ -53,12 +53,14 @@ class _Objects:
 async def list_checkpoints(store: Store, key: str) -> AsyncIterator[Checkpoint]:
     """The versions of the container at `key`, newest first.
 
-    Objects that no state was built on (of writers that lost, or that died) are left out.
-    Raises `NoSuchContainer`, `FormatError`, and the store's errors.
+    Objects that no state was built on (of writers that lost, or that died) are left out, and so
+    are checkpoints whose header is damaged. Raises `NoSuchContainer`, `FormatError`, and the
+    store's errors.
     """
     state = await reach_state(store, key)
     objects = await _list_objects(store, state)
-    async for found in _walk(store, state, objects.numbers, from_newest=True):
+    numbers = objects.numbers
+    async for found in _walk(store, state, numbers, from_newest=True, skip_damaged=True):
         yield await _describe(store, state, objects, found)
 
 
@@ -66,7 +68,8 @@ async def checkpoint_at(store: Store, key: str, time: float) -> Checkpoint | Non
     """The newest version that was written at `time` (Unix seconds) or before; None if none was.
 
     Looks at few checkpoints, and so takes it that the writers' clocks did not run backwards by
-    more than lies between neighbours. Raises as `list_checkpoints`.
+    more than lies between neighbours. Raises as `list_checkpoints`, and `ChecksumError` when it
+    comes to a checkpoint whose header is damaged.
     """
     state = await reach_state(store, key)
     objects = await _list_objects(store, state)
@@ -106,10 +109,16 @@ async def _list_objects(store: Store, state: State) -> _Objects:
 
 
 def _walk(
-    store: Store, state: State, numbers: array[int], *, from_newest: bool
+    store: Store,
+    state: State,
+    numbers: array[int],
+    *,
+    from_newest: bool,
+    skip_damaged: bool = False,
 ) -> AsyncIterator[FoundCheckpoint]:
     checkpoints = read_checkpoints(
-        store, state.key, reversed(numbers), state.inode.meta.pointer_format
+        *(store, state.key, reversed(numbers), state.inode.meta.pointer_format),
+        skip_damaged=skip_damaged,
     )
     return ancestors(checkpoints, state.inode.last_cno if from_newest else None, bridge=_BRIDGED)
 
@@ -120,7 +129,9 @@ async def _first(store: Store, state: State, numbers: array[int]) -> FoundCheckp
     for number in reversed(numbers):
         try:
             return await read_checkpoint(store, state.key, number, pointer_format)
-        except (FormatError, StoreNotFound):
+        except (FormatError, StoreNotFound) as error:
+            if isinstance(error, ChecksumError):
+                raise  # another one would be taken for it
             continue
     return None
 

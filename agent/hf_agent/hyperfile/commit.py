@@ -117,7 +117,7 @@ class CheckpointCommit:
 
     async def _skip_taken_number(self, refused: StoreConflict) -> None:
         """Somebody else's object has our number: a commit that came before ours, or nothing."""
-        state = await reach_state(self._store, self._key)
+        state = await reach_state(self._store, self._key, checked=False)
         if not _same_but_for_compaction(state.stored, self._stored):
             raise await self._conflict("the inode has been replaced", state.taken_up) from refused
         if state.taken_up:

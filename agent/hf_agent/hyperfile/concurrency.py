@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
-__all__ = ["map_concurrently"]
+__all__ = ["for_each", "map_ahead", "map_concurrently"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,3 +42,50 @@ async def map_concurrently(
             raise result
         values.extend(result)
     return values
+
+
+async def for_each(
+    function: Callable[[T], Awaitable[None]], items: Iterable[T], *, limit: int
+) -> None:
+    """Call `function` with every item, at most `limit` of them at a time, in no promised order.
+
+    For any number of items. When one call fails, the others are cancelled and its error is raised.
+    """
+    remaining = iter(items)
+
+    async def worker() -> None:
+        for item in remaining:
+            await function(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def map_ahead(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T], *, ahead: int
+) -> AsyncGenerator[R, None]:
+    """`function` of every item, in their order, begun for up to `ahead` items beyond the one that
+    is given out. Close it (`aclose`) when it is not used to its end."""
+    remaining = iter(items)
+    running: deque[asyncio.Task[R]] = deque()
+
+    async def call(item: T) -> R:
+        return await function(item)
+
+    try:
+        while True:
+            for item in remaining:
+                running.append(asyncio.create_task(call(item)))
+                if len(running) > ahead:
+                    break
+            if not running:
+                return
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

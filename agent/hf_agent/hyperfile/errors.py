@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppenderStateError",
     "CheckpointsExhausted",
+    "ChecksumError",
     "ConflictError",
     "ContainerExists",
     "FormatError",
@@ -56,6 +57,22 @@ class FormatError(HyperfileError):
         """Key of the object, relative to the store's root."""
         self.offset = offset
         """Where in the object, in bytes."""
+
+
+class ChecksumError(FormatError):
+    """Bytes on the store are not the ones that were written there, as their checksum shows.
+
+    They can be had as they are by reading unchecked.
+    """
+
+    def __init__(self, what: str, *, object: str, offset: int, problem: str = "") -> None:
+        name = what if what[-1].isdigit() else f"the {what}"
+        problem = problem or f"the checksum of {name} does not match"
+        advice = "`hf-agent verify` names all damage, `cat --ignore-checksums` reads what is there"
+        super().__init__(f"{problem}; {advice}", object=object, offset=offset)
+        self.what = what
+        """What is damaged: `header`, `trailer`, `inode`, `map node 2`, `data block 17`."""
+        self.problem = problem
 
 
 class ReadOnlyLayout(HyperfileError):

@@ -21,6 +21,7 @@ __all__ = [
     "ROOT_CAPACITY",
     "Node",
     "Root",
+    "decode_any_node",
     "decode_node",
     "decode_root",
     "encode_node_into",
@@ -131,16 +132,29 @@ def decode_node(
     def broken(rule: str) -> FormatError:
         return FormatError(rule, object=source, offset=offset)
 
-    flags, found, count, _ = _HEAD.unpack_from(data)
+    flags, found, _, _ = _HEAD.unpack_from(data)
     if found != level or bool(flags & _LEAF) != (level == 1):
         raise broken(f"a map node of level {level} was expected, not level {found} flags {flags}")
-    if not 1 <= count <= node_capacity(len(data)):
-        raise broken(f"a map node of {len(data)} bytes cannot have {count} children")
-    node = _read_children(data, level, count, node_capacity(len(data)))
+    node = decode_any_node(data, source=source, offset=offset)
     if node.keys[0] != first_key:
         raise broken(f"a node's first key {node.keys[0]} is not its key {first_key} in its parent")
     if node.keys[-1] >= limit:
         raise broken(f"a node's last key {node.keys[-1]} is not below the next node's {limit}")
+    return node
+
+
+def decode_any_node(data: bytes, *, source: str, offset: int) -> Node:
+    """A node below some root, from its meta block, of whatever level. Raises `FormatError`."""
+
+    def broken(rule: str) -> FormatError:
+        return FormatError(rule, object=source, offset=offset)
+
+    flags, level, count, _ = _HEAD.unpack_from(data)
+    if not 1 <= level < MAX_LEVEL or bool(flags & _LEAF) != (level == 1):
+        raise broken(f"a map node cannot have level {level} and flags {flags}")
+    if not 1 <= count <= node_capacity(len(data)):
+        raise broken(f"a map node of {len(data)} bytes cannot have {count} children")
+    node = _read_children(data, level, count, node_capacity(len(data)))
     _check_children(node, source, offset)
     return node
 

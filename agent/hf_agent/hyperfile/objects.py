@@ -5,12 +5,15 @@ What is small and needed again (headers, map nodes, trailers) is kept, within a 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from crc32c import crc32c
 
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.block_checksums import BlockChecksums
+from hf_agent.hyperfile.bounded_cache import BoundedCache
+from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.keys import place_key
 from hf_agent.hyperfile.meta_config import MetaConfig, PointerFormat
 from hf_agent.hyperfile.pointers import Place, decode_place
@@ -27,6 +30,8 @@ _FIRST_READ_BYTES = 16 << 10
 """Header, entries and map nodes of a usual checkpoint, in one request."""
 _NODE_WINDOW_BYTES = 1 << 20
 """Map nodes are read in windows of this size (at least one node)."""
+_DATA_WINDOW_BYTES = 16 << 20
+"""Blocks that are checked are read in pieces of this size, however large they are."""
 _FIXED_COST = 512
 """Bytes that a cached object is taken to cost beside its blocks."""
 
@@ -39,32 +44,50 @@ class _Object:
     """Bytes around the header, as they came."""
     head_offset: int
     trailer: Trailer | None
+    """None where the object has none, or where nothing is checked."""
 
 
 class CheckpointObjects:
     """Reads through one container's checkpoint objects. Not for concurrent change of them: they
-    are never overwritten, so what is cached stays true."""
+    are never overwritten, so what is cached stays true.
+
+    With `checked`, everything that it gives out of an object with a trailer has been compared
+    with its checksum.
+    """
 
     def __init__(
-        self, store: Store, key: str, meta: MetaConfig, *, cache_bytes: int = DEFAULT_CACHE_BYTES
+        self,
+        store: Store,
+        key: str,
+        meta: MetaConfig,
+        *,
+        checked: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         self._store = store
         self._key = key
         self._meta = meta
-        self._cache: OrderedDict[tuple[str, int], tuple[int, _Object | bytes]] = OrderedDict()
-        self._cache_bytes = cache_bytes
-        self.cached_bytes = 0
-        """What the cache holds now, never more than its bound."""
+        self._checked = checked
+        self._objects: BoundedCache[str, _Object] = BoundedCache(cache_bytes // 2)
+        self._nodes: BoundedCache[tuple[str, int], bytes] = BoundedCache(cache_bytes // 2)
+        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def drop_cache(self) -> None:
-        """Forget everything; it is read again when needed."""
-        self._cache.clear()
-        self.cached_bytes = 0
+    @property
+    def cached_bytes(self) -> int:
+        """What the caches hold now, never more than their bound."""
+        return self._objects.cost + self._nodes.cost
+
+    async def inode_bytes(self, checkpoint: int) -> bytes:
+        """The inode that stands in the header of a checkpoint, 160 bytes.
+
+        Raises `FormatError`, and the store's errors.
+        """
+        return (await self._object(Place(checkpoint, 0, 0))).header.inode
 
     async def load_node(self, pointer: int) -> bytes:
         """The meta block that `pointer` leads to; its neighbours are read with it.
 
-        Raises `FormatError`, and the store's errors.
+        Raises `ChecksumError`, `FormatError`, and the store's errors.
         """
         place = decode_place(pointer, self._meta.pointer_format)
         found = await self._object(place)
@@ -78,39 +101,45 @@ class CheckpointObjects:
         nodes = await self._node_window(found, window, per_window)
         block = nodes[in_window * size : (in_window + 1) * size]
         if found.trailer is not None and crc32c(block) != found.trailer.meta_crcs[number]:
-            rule = "the checksum of a map node does not match"
-            raise FormatError(rule, object=found.key, offset=place.offset)
+            raise ChecksumError(f"map node {number}", object=found.key, offset=place.offset)
         return block
 
     async def read_data(self, place: Place, skip: int, length: int) -> bytes:
         """`length` bytes of data blocks that lie one behind the other, from `skip` bytes behind
         `place` on.
 
-        Blocks that are covered in full are checked where the object has checksums.
-        Raises `FormatError`, and the store's errors.
+        Where the object has checksums, whole blocks are read, however little of them is wanted.
+        Raises `ChecksumError`, `FormatError`, and the store's errors.
         """
         found = await self._object(place)
         header, size = found.header, self._meta.data_block_size
         number, rest = divmod(place.offset - header.data_offset, size)
-        end = place.offset + skip + length
-        if rest or number < 0 or end > header.data_end:
+        start = place.offset + skip
+        if rest or number < 0 or start + length > header.data_end:
             rule = f"a pointer leads to byte {place.offset}, where no data block begins"
             raise FormatError(rule, object=found.key, offset=place.offset)
-        data = await self._read(found.key, place.offset + skip, end)
-        if found.trailer is not None:
-            self._check_data(found.key, found.trailer, number, place.offset, skip, data)
-        return data
+        if found.trailer is None:
+            return await self._read(found.key, start, start + length)
+        return await self._read_blocks(found, found.trailer, start, start + length)
 
-    def _check_data(
-        self, key: str, trailer: Trailer, number: int, offset: int, skip: int, data: bytes
-    ) -> None:
-        size, view = self._meta.data_block_size, memoryview(data)
-        first = -(-skip // size)
-        for block in range(first, (skip + len(data)) // size):
-            start = block * size - skip
-            if crc32c(view[start : start + size]) != trailer.data_crcs[number + block]:
-                rule = "the checksum of a data block does not match"
-                raise FormatError(rule, object=key, offset=offset + block * size)
+    async def _read_blocks(
+        self, found: _Object, trailer: Trailer, wanted: int, wanted_end: int
+    ) -> bytes:
+        """Bytes `[wanted, wanted_end)` of an object, all blocks that they lie in checked."""
+        base, size = found.header.data_offset, self._meta.data_block_size
+        number = (wanted - base) // size
+        at, end = base + number * size, base + -(-(wanted_end - base) // size) * size
+        checksums, parts = BlockChecksums(size), []
+        while at < end:
+            piece = await self._read(found.key, at, min(at + _DATA_WINDOW_BYTES, end))
+            for crc in checksums.feed(piece):
+                if crc != trailer.data_crcs[number]:
+                    offset = base + number * size
+                    raise ChecksumError(f"data block {number}", object=found.key, offset=offset)
+                number += 1
+            parts.append(piece[max(wanted - at, 0) : max(wanted_end - at, 0)])
+            at += len(piece)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _node_window(self, found: _Object, window: int, per_window: int) -> bytes:
         header = found.header
@@ -118,31 +147,36 @@ class CheckpointObjects:
         end = min(start + per_window * self._meta.meta_block_size, header.meta_end)
         if found.head_offset <= start and end <= found.head_offset + len(found.head):
             return found.head[start - found.head_offset : end - found.head_offset]
-        cached = self._recall((found.key, window))
-        if isinstance(cached, bytes):
-            return cached
-        nodes = await self._read(found.key, start, end)
-        self._remember((found.key, window), nodes, len(nodes))
+        nodes = self._nodes.get((found.key, window))
+        if nodes is None:
+            nodes = await self._read(found.key, start, end)
+            self._nodes.put((found.key, window), nodes, len(nodes))
         return nodes
 
     async def _object(self, place: Place) -> _Object:
         key = place_key(self._key, place, self._meta.pointer_format)
-        cached = self._recall((key, -1))
-        if isinstance(cached, _Object):
-            return cached
-        try:
-            found = await self._load_object(key, place)
-        except StoreNotFound as error:
-            rule = "a pointer leads to an object that is not there"
-            raise FormatError(rule, object=key, offset=place.offset) from error
-        trailer = found.trailer
-        checksums = 0 if trailer is None else len(trailer.meta_crcs) + len(trailer.data_crcs)
-        self._remember((key, -1), found, _FIXED_COST + len(found.head) + 4 * checksums)
+        # Reads that run side by side come to an object at the same moment: one of them loads it.
+        lock = self._loading.get(key)
+        if lock is None:
+            lock = self._loading[key] = asyncio.Lock()
+        async with lock:
+            found = self._objects.get(key)
+            if found is None:
+                found = await self._load_object(key, place)
+                self._objects.put(key, found, _cost(found))
         return found
 
     async def _load_object(self, key: str, place: Place) -> _Object:
-        if self._meta.pointer_format is PointerFormat.STREAM:
-            answer = await self._store.get(key, suffix=_FIRST_READ_BYTES)
+        stream = self._meta.pointer_format is PointerFormat.STREAM
+        try:
+            if stream:
+                answer = await self._store.get(key, suffix=_FIRST_READ_BYTES)
+            else:
+                answer = await self._store.get(key, start=0, end=_FIRST_READ_BYTES)
+        except StoreNotFound as error:
+            rule = "a pointer leads to an object that is not there"
+            raise FormatError(rule, object=key, offset=place.offset) from error
+        if stream:
             header = decode_stream_header(
                 answer.data[-STREAM_HEADER_BYTES:],
                 source=key,
@@ -151,8 +185,9 @@ class CheckpointObjects:
                 part=place.part,
             )
         else:
-            answer = await self._store.get(key, start=0, end=_FIRST_READ_BYTES)
-            header = decode_segment_header(answer.data, source=key, object_size=answer.info.size)
+            header = decode_segment_header(
+                answer.data, source=key, object_size=answer.info.size, checked=self._checked
+            )
         meta = self._meta
         if header.checkpoint != place.checkpoint:
             rule = f"a header names another checkpoint, {header.checkpoint}"
@@ -160,7 +195,10 @@ class CheckpointObjects:
         if (header.meta_shift, header.data_shift) != (meta.meta_shift, meta.data_shift):
             rule = "a header names other block sizes than the inode"
             raise FormatError(rule, object=key, offset=14)
-        trailer = await read_trailer(self._store, key, header, answer.info.size)
+        trailer = None
+        if self._checked:
+            size = answer.info.size
+            trailer = await read_trailer(self._store, key, header, size, known=answer)
         # Of what came, only map nodes are of further use.
         start = max(header.meta_offset - answer.offset, 0)
         head = answer.data[start : max(header.meta_end - answer.offset, start)]
@@ -177,19 +215,8 @@ class CheckpointObjects:
             raise FormatError(rule, object=key, offset=start)
         return answer.data
 
-    def _recall(self, name: tuple[str, int]) -> _Object | bytes | None:
-        cached = self._cache.get(name)
-        if cached is None:
-            return None
-        self._cache.move_to_end(name)
-        return cached[1]
 
-    def _remember(self, name: tuple[str, int], value: _Object | bytes, cost: int) -> None:
-        if cost > self._cache_bytes:
-            return
-        replaced = self._cache.pop(name, None)
-        self.cached_bytes += cost - (replaced[0] if replaced is not None else 0)
-        self._cache[name] = (cost, value)
-        while self.cached_bytes > self._cache_bytes:
-            _, (freed, _) = self._cache.popitem(last=False)
-            self.cached_bytes -= freed
+def _cost(found: _Object) -> int:
+    trailer = found.trailer
+    checksums = 0 if trailer is None else len(trailer.meta_crcs) + len(trailer.data_crcs)
+    return _FIXED_COST + len(found.head) + 4 * checksums

@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hf_agent.hyperfile.concurrency import map_concurrently
-from hf_agent.hyperfile.errors import FormatError, NoSuchCheckpoint, NoSuchContainer
+from hf_agent.hyperfile.errors import (
+    ChecksumError,
+    FormatError,
+    NoSuchCheckpoint,
+    NoSuchContainer,
+)
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.inode import MAX_CHECKPOINT, Inode, decode_inode
 from hf_agent.hyperfile.keys import checkpoint_key, inode_key, part_key, plain_key
@@ -64,10 +69,12 @@ class State:
     """The commits that the stored inode does not know of yet, oldest first."""
 
 
-async def reach_state(store: Store, key: str) -> State:
+async def reach_state(store: Store, key: str, *, checked: bool = True) -> State:
     """Read the inode and roll forward through half-done commits; writes nothing.
 
-    Raises `NoSuchContainer`, `FormatError`, and the store's errors.
+    A half-done commit whose header is damaged may have been in force: with `checked` it is an
+    error, without, its number is taken and no more. The inode itself is not checked.
+    Raises `NoSuchContainer`, `ChecksumError`, `FormatError`, and the store's errors.
     """
     try:
         answer = await store.get(inode_key(key))
@@ -79,7 +86,7 @@ async def reach_state(store: Store, key: str) -> State:
     taken_up: list[FoundCheckpoint] = []
     while inode.inline is None and last_number < MAX_CHECKPOINT:
         number = last_number + 1
-        taken, found = await _probe(store, key, number, inode.meta.pointer_format)
+        taken, found = await _probe(store, key, number, inode.meta.pointer_format, checked=checked)
         if not taken:
             break
         if found is not None and is_commit_of(found, number, inode_bytes, inode.meta):
@@ -113,7 +120,7 @@ def is_commit_of(found: FoundCheckpoint, number: int, state: bytes, meta: MetaCo
 
 
 async def _probe(
-    store: Store, key: str, number: int, pointer_format: PointerFormat
+    store: Store, key: str, number: int, pointer_format: PointerFormat, *, checked: bool
 ) -> tuple[bool, FoundCheckpoint | None]:
     """Whether a checkpoint number is taken, and the checkpoint when it has a good header."""
     main = checkpoint_key(key, number, pointer_format)
@@ -124,7 +131,9 @@ async def _probe(
             if name == main:
                 return True, await read_checkpoint(store, key, number, pointer_format)
             await store.head(name)
-        except FormatError:
+        except FormatError as error:
+            if checked and isinstance(error, ChecksumError):
+                raise
             return True, None
         except StoreNotFound:
             return False, None
@@ -136,14 +145,15 @@ async def _probe(
 
 
 async def read_checkpoint(
-    store: Store, key: str, number: int, pointer_format: PointerFormat
+    store: Store, key: str, number: int, pointer_format: PointerFormat, *, checked: bool = True
 ) -> FoundCheckpoint:
     """Header and inode of the object that the format names as checkpoint `number`.
 
-    Raises `FormatError` when it is none, `StoreNotFound`, and the store's other errors.
+    Raises `FormatError` when it is none, with `checked` `ChecksumError` when its header is
+    damaged, `StoreNotFound`, and the store's other errors.
     """
     name = checkpoint_key(key, number, pointer_format)
-    info, header = await _read_header(store, name, number, 0, pointer_format)
+    info, header = await _read_header(store, name, number, 0, pointer_format, checked=checked)
     stream = pointer_format is PointerFormat.STREAM
     offset = info.size - STREAM_HEADER_BYTES + 40 if stream else 24
     return FoundCheckpoint(info, header, decode_inode(header.inode, source=name, offset=offset))
@@ -156,11 +166,17 @@ async def read_part_header(
 
     Raises `FormatError` when it has none, `StoreNotFound`, and the store's other errors.
     """
-    return (await _read_header(store, object_key, number, part, pointer_format))[1]
+    return (await _read_header(store, object_key, number, part, pointer_format, checked=True))[1]
 
 
 async def _read_header(
-    store: Store, object_key: str, number: int, part: int, pointer_format: PointerFormat
+    store: Store,
+    object_key: str,
+    number: int,
+    part: int,
+    pointer_format: PointerFormat,
+    *,
+    checked: bool,
 ) -> tuple[ObjectInfo, ObjectHeader]:
     if pointer_format is PointerFormat.STREAM:
         answer = await store.get(object_key, suffix=STREAM_HEADER_BYTES)
@@ -173,19 +189,24 @@ async def _read_header(
         )
     else:
         answer = await store.get(object_key, start=0, end=SEGMENT_HEADER_BYTES)
-        header = decode_segment_header(answer.data, source=object_key, object_size=answer.info.size)
+        header = decode_segment_header(
+            answer.data, source=object_key, object_size=answer.info.size, checked=checked
+        )
     return answer.info, header
 
 
-async def inode_at_checkpoint(store: Store, key: str, number: int) -> Inode:
+async def inode_at_checkpoint(
+    store: Store, key: str, number: int, *, checked: bool = True
+) -> Inode:
     """The inode in checkpoint `number`, which describes the whole file at that point.
 
-    Raises `NoSuchCheckpoint`, `FormatError`, and the store's errors.
+    Without `checked`, the header's checksum is not looked at. Raises `NoSuchCheckpoint`,
+    `ChecksumError`, `FormatError`, and the store's errors.
     """
     if not 1 <= number <= MAX_CHECKPOINT:
         raise NoSuchCheckpoint(key, number)
     try:
-        found = await read_checkpoint(store, key, number, PointerFormat.FLAT)
+        found = await read_checkpoint(store, key, number, PointerFormat.FLAT, checked=checked)
         name = plain_key(key, number)
     except StoreNotFound:
         name = part_key(key, number, 0)
@@ -194,7 +215,7 @@ async def inode_at_checkpoint(store: Store, key: str, number: int) -> Inode:
             pointer_format = (
                 PointerFormat.STREAM if is_stream_header(tail.data) else PointerFormat.PARTED
             )
-            found = await read_checkpoint(store, key, number, pointer_format)
+            found = await read_checkpoint(store, key, number, pointer_format, checked=checked)
         except StoreNotFound as error:
             raise NoSuchCheckpoint(key, number) from error
     if found.header.checkpoint != number or found.header.partial or found.inode.inline is not None:

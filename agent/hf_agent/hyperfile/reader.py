@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from hf_agent.hyperfile.block_map import BlockMap
 from hf_agent.hyperfile.concurrency import map_concurrently
+from hf_agent.hyperfile.errors import FormatError
 from hf_agent.hyperfile.inode import Inode
+from hf_agent.hyperfile.inode_copy import check_inode, copied_in
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
-from hf_agent.hyperfile.opening import inode_at_checkpoint, reach_state
+from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
 from hf_agent.hyperfile.pointers import Place, decode_place, is_place
 from hf_agent.store.base import Store
 
@@ -43,12 +45,15 @@ class _Run(NamedTuple):
 class Reader:
     """Reads one container. Make one with `Reader.open`."""
 
-    def __init__(self, store: Store, key: str, inode: Inode, *, cache_bytes: int) -> None:
+    def __init__(
+        self, store: Store, key: str, inode: Inode, *, checked: bool, cache_bytes: int
+    ) -> None:
         self._store = store
         self._key = key
+        self._checked = checked
         self._cache_bytes = cache_bytes
         self._pinned = False
-        self._set(inode, CheckpointObjects(store, key, inode.meta, cache_bytes=cache_bytes))
+        self._set(inode, self._new_objects(inode))
 
     @classmethod
     async def open(
@@ -57,19 +62,44 @@ class Reader:
         key: str,
         *,
         checkpoint: int | None = None,
+        checked: bool = True,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> Reader:
         """Open the container at `key` as it is now, or as it was at a checkpoint.
 
-        Raises `NoSuchContainer`, `NoSuchCheckpoint`, `FormatError`, and the store's errors.
+        Whatever has a checksum is compared with it before it is given out, unless `checked` is
+        false: that is for getting at what is left of a damaged container.
+        Raises `NoSuchContainer`, `NoSuchCheckpoint`, `ChecksumError`, `FormatError`, and the
+        store's errors.
         """
-        if checkpoint is None:
-            inode = (await reach_state(store, key)).inode
-        else:
-            inode = await inode_at_checkpoint(store, key, checkpoint)
-        reader = cls(store, key, inode, cache_bytes=cache_bytes)
-        reader._pinned = checkpoint is not None
+        if checkpoint is not None:
+            inode = await inode_at_checkpoint(store, key, checkpoint, checked=checked)
+            reader = cls(store, key, inode, checked=checked, cache_bytes=cache_bytes)
+            reader._pinned = True
+            return reader
+        state = await reach_state(store, key, checked=checked)
+        reader = cls(store, key, state.inode, checked=checked, cache_bytes=cache_bytes)
+        await reader._check_inode(state, reader._objects)
         return reader
+
+    def _new_objects(self, inode: Inode) -> CheckpointObjects:
+        return CheckpointObjects(
+            *(self._store, self._key, inode.meta),
+            checked=self._checked,
+            cache_bytes=self._cache_bytes,
+        )
+
+    async def _check_inode(self, state: State, objects: CheckpointObjects) -> None:
+        # One that was taken up out of a checkpoint is the copy itself.
+        if not self._checked or state.taken_up:
+            return
+        number, copy = copied_in(state.inode_bytes), None
+        try:
+            copy = await objects.inode_bytes(number) if number else None
+        except FormatError:
+            if state.inode.inline is None:
+                raise
+        check_inode(self._key, state.inode_bytes, copy)
 
     @property
     def size(self) -> int:
@@ -83,15 +113,15 @@ class Reader:
         """
         if self._pinned:
             return False
-        inode = (await reach_state(self._store, self._key)).inode
+        state = await reach_state(self._store, self._key, checked=self._checked)
+        inode = state.inode
         if inode == self.inode:
             return False
         objects = self._objects
         if inode.meta != self.inode.meta or inode.last_cno < self.inode.last_cno:
             # Another container stands here now: nothing that was read before holds.
-            objects = CheckpointObjects(
-                self._store, self._key, inode.meta, cache_bytes=self._cache_bytes
-            )
+            objects = self._new_objects(inode)
+        await self._check_inode(state, objects)
         self._set(inode, objects)
         return True
 
@@ -108,7 +138,7 @@ class Reader:
         """Bytes `[offset, offset + length)`, cut at the end of the content; holes are zeros.
 
         Holds all of it in memory: use `chunks` for large ranges.
-        Raises `FormatError`, and the store's errors.
+        Raises `ChecksumError`, `FormatError`, and the store's errors.
         """
         if offset < 0 or length < 0:
             raise ValueError(f"a range has no negative ends {offset=} {length=}")
@@ -160,8 +190,7 @@ class Reader:
     ) -> AsyncGenerator[bytes, None]:
         """Bytes `[start, end)` in order, in chunks that end where multiples of `chunk_bytes` do.
 
-        Reads ahead. Raises `FormatError`, and the store's errors. Close it (`aclose`) when it is
-        not used to its end.
+        Reads ahead. Raises as `read`. Close it (`aclose`) when it is not used to its end.
         """
         end = self.size if end is None else min(end, self.size)
         ahead: deque[asyncio.Task[bytes]] = deque()

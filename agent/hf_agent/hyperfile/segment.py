@@ -1,11 +1,17 @@
-"""Segment objects (formats 1, 2, 3): header and entries first, then meta and data blocks."""
+"""Segment objects (formats 1, 2, 3): header and entries first, then meta and data blocks.
+
+The header's checksum field is zero in what the crate writes, and never read by it. This project
+puts a checksum of the header there, which also says that a trailer stands at the object's end.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-from hf_agent.hyperfile.errors import FormatError
+from crc32c import crc32c
+
+from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.inode import INODE_BYTES
 from hf_agent.hyperfile.meta_config import MAX_BLOCK_SHIFT, MIN_BLOCK_SHIFT, align
 
@@ -30,6 +36,10 @@ ENTRY = struct.Struct("<QQ")
 """One data block of an object: its index in the file, its pointer."""
 
 _MAGIC = 0x48465353
+_CHECKSUM = struct.Struct("<I")
+_CHECKSUM_AT = 4
+_CRC_OF_START = crc32c(struct.pack("<II", _MAGIC, 0))
+"""Of the bytes up to the checksum, and of the checksum as zero."""
 _HEADER = struct.Struct(f"<IIIHBBQ{INODE_BYTES}sQQII")
 
 
@@ -52,6 +62,8 @@ class ObjectHeader:
     meta_offset: int
     """Where the meta blocks begin in the object, in bytes."""
     data_offset: int
+    has_checksum: bool = False
+    """Whether it carries its own checksum, and so declares a trailer (segments only)."""
 
     @property
     def partial(self) -> bool:
@@ -74,19 +86,40 @@ def summary_bytes(data_blocks: int) -> int:
     return SEGMENT_HEADER_BYTES + ENTRY.size * data_blocks
 
 
-def decode_segment_header(data: bytes, *, source: str, object_size: int) -> ObjectHeader:
-    """The header at the start of an object of `object_size` bytes. Raises `FormatError`."""
+def decode_segment_header(
+    data: bytes, *, source: str, object_size: int, checked: bool = True
+) -> ObjectHeader:
+    """The header at the start of an object of `object_size` bytes.
+
+    Raises `FormatError`; with `checked`, `ChecksumError` where it carries a checksum that does
+    not match.
+    """
 
     def broken(rule: str, offset: int) -> FormatError:
         return FormatError(rule, object=source, offset=offset)
 
     if len(data) < SEGMENT_HEADER_BYTES:
         raise broken(f"a segment header has {SEGMENT_HEADER_BYTES} bytes, not {len(data)}", 0)
-    (magic, _, s_bytes, flags, meta_shift, data_shift, base, inode, _, number, metas, datas) = (
-        _HEADER.unpack_from(data)
-    )
-    if magic != _MAGIC:
+    (
+        magic,
+        checksum,
+        s_bytes,
+        flags,
+        meta_shift,
+        data_shift,
+        base,
+        inode,
+        _,
+        number,
+        metas,
+        datas,
+    ) = _HEADER.unpack_from(data)
+    # Of a header with the right magic: so a damaged magic does not make it somebody else's object.
+    signed = checksum != 0 and checksum == _header_checksum(data[:SEGMENT_HEADER_BYTES])
+    if magic != _MAGIC and not signed:
         raise broken("the object does not begin with a segment header", 0)
+    if checked and checksum and not (signed and magic == _MAGIC):
+        raise ChecksumError("header", object=source, offset=0)
     for shift, offset in ((meta_shift, 14), (data_shift, 15)):
         if not MIN_BLOCK_SHIFT <= shift <= MAX_BLOCK_SHIFT:
             raise broken(f"there is no block size 2^{shift}", offset)
@@ -105,6 +138,7 @@ def decode_segment_header(data: bytes, *, source: str, object_size: int) -> Obje
         inode=inode,
         meta_offset=meta_offset,
         data_offset=meta_offset + (metas << meta_shift),
+        has_checksum=checksum != 0,
     )
     if header.data_end > object_size:
         rule = f"the object has {object_size} bytes, fewer than the {header.data_end} it names"
@@ -123,8 +157,17 @@ def encode_segment_header(
     base: int,
     inode: bytes,
 ) -> bytes:
-    """The 208 bytes at the start of a segment object."""
-    return _HEADER.pack(
-        *(_MAGIC, 0, summary_bytes(data_blocks), flags, meta_shift, data_shift),
-        *(base, inode, 0, checkpoint, meta_blocks, data_blocks),
+    """The 208 bytes at the start of a segment object that ends with a trailer."""
+    header = bytearray(
+        _HEADER.pack(
+            *(_MAGIC, 0, summary_bytes(data_blocks), flags, meta_shift, data_shift),
+            *(base, inode, 0, checkpoint, meta_blocks, data_blocks),
+        )
     )
+    _CHECKSUM.pack_into(header, _CHECKSUM_AT, _header_checksum(header))
+    return bytes(header)
+
+
+def _header_checksum(header: bytes | bytearray) -> int:
+    """CRC-32C of the 208 bytes, the checksum itself taken as zero; never 0, which means none."""
+    return crc32c(header[_CHECKSUM_AT + _CHECKSUM.size :], _CRC_OF_START) or 1

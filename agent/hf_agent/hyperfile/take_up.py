@@ -35,7 +35,8 @@ async def reach_state_for_writing(
     enough. Raises `NoSuchContainer`, `ReadOnlyLayout`, `FormatError`, and the store's errors.
     """
     for _ in range(_MAX_LOOKS):
-        state = await reach_state(store, key)
+        # What cannot be read was never finished, so nobody counts on it.
+        state = await reach_state(store, key, checked=False)
         _refuse_what_is_not_written(state)
         if not state.taken_up:
             return state

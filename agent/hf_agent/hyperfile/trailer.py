@@ -2,7 +2,8 @@
 
 Other readers of the format ignore these bytes. The page `docs/checkpoint-trailer.md` has the
 table of offsets. A trailer counts only where its object's header says that the last data block
-ends: content of a file cannot pass for one.
+ends: content of a file cannot pass for one. A header with a checksum says that there is one: it
+can be damaged, but not be taken for absent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import ChecksumError
 
 __all__ = [
     "TRAILER_TAIL_BYTES",
@@ -23,6 +24,7 @@ __all__ = [
     "Trailer",
     "decode_trailer",
     "encode_trailer",
+    "ends_like_a_trailer",
     "trailer_bytes",
 ]
 
@@ -30,7 +32,9 @@ WRITER_ID_BYTES = 16
 TRAILER_TAIL_BYTES = 64
 _TAIL = struct.Struct(f"<8sHHI{WRITER_ID_BYTES}sQQIIII")
 _MAGIC = b"HFAGTRLR"
-_VERSION = 1
+_VERSION = 2
+_VERSION_BARE = 1
+"""The same layout, behind a header without a checksum."""
 _CRC = struct.Struct("<I")
 
 
@@ -73,28 +77,54 @@ def encode_trailer(trailer: Trailer) -> bytes:
     return unsigned + _CRC.pack(crc32c(unsigned))
 
 
+def ends_like_a_trailer(tail: bytes, checkpoint: int) -> bool:
+    """Whether an object's last 64 bytes are those of a trailer of that checkpoint.
+
+    For objects whose header is of no use any more; their content could pass for one.
+    """
+    if len(tail) != TRAILER_TAIL_BYTES:
+        return False
+    magic, _, _, _, _, _, number, *_ = _TAIL.unpack(tail)
+    return bool(magic == _MAGIC and number == checkpoint)
+
+
 def decode_trailer(
-    data: bytes, *, source: str, offset: int, checkpoint: int, meta_blocks: int, data_blocks: int
+    data: bytes,
+    *,
+    source: str,
+    offset: int,
+    checkpoint: int,
+    meta_blocks: int,
+    data_blocks: int,
+    declared: bool,
 ) -> Trailer | None:
     """The trailer in `data`, which is all that stands behind an object's last data block.
 
-    The counts and the checkpoint number are those of the object's header. None when these bytes
-    are something else's; a trailer of this project that is damaged raises `FormatError`.
+    Counts and checkpoint number are those of the object's header, and `declared` says whether
+    that has a checksum. None when these bytes are something else's. Raises `ChecksumError` when a
+    trailer is damaged, or is missing where it is declared.
     """
+
+    def broken(problem: str = "") -> ChecksumError:
+        return ChecksumError("trailer", object=source, offset=offset, problem=problem)
+
     length = trailer_bytes(meta_blocks, data_blocks)
     if len(data) != length:
+        if declared:
+            raise broken(f"no trailer of {length} bytes stands where the header declares one")
         return None
     magic, version, _, stated, writer_id, position, number, metas, datas, _, crc = (
         _TAIL.unpack_from(data, length - TRAILER_TAIL_BYTES)
     )
-    if magic != _MAGIC or version != _VERSION:
+    known = magic == _MAGIC and version in (_VERSION, _VERSION_BARE)
+    if not known and not declared:
         return None
-
-    def broken(rule: str) -> FormatError:
-        return FormatError(rule, object=source, offset=offset)
-
     if crc != crc32c(data[: -_CRC.size]):
-        raise broken("the checksum of a trailer does not match")
+        raise broken()
+    if not known:
+        return None  # undamaged, so it is what some later version writes
+    if declared != (version == _VERSION):
+        raise broken(f"a trailer of version {version} does not go with the header of its object")
     if (stated, number, metas, datas) != (length, checkpoint, meta_blocks, data_blocks):
         raise broken(f"a trailer was written for another object, of checkpoint {number}")
     checksums = array("I", data[: _CRC.size * (1 + metas + datas)])

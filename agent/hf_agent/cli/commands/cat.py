@@ -26,22 +26,38 @@ __all__ = ["cat"]
     type=RangeType(),
     help="Bytes A up to, not including, B; each may be left out, or negative: from the end.",
 )
+@click.option(
+    "--ignore-checksums",
+    is_flag=True,
+    help="Read what is damaged as it stands; `verify` says what that is.",
+)
 @store_options
 def cat(
     uri: str,
     at: int | None,
     at_time: float | None,
     byte_range: ByteRange | None,
+    ignore_checksums: bool,
     **options: Any,
 ) -> None:
-    """Write a container's content to standard output."""
+    """Write a container's content to standard output.
+
+    Every block is compared with its checksum, where it has one, before it is written.
+    """
     if at is not None and at_time is not None:
         raise click.UsageError("--at and --at-time exclude each other", click.get_current_context())
-    run_async(_cat(store_access(options), uri, at, at_time, byte_range or ByteRange(0, None)))
+    wanted, checked = byte_range or ByteRange(0, None), not ignore_checksums
+    run_async(_cat(store_access(options), uri, at, at_time, wanted, checked=checked))
 
 
 async def _cat(
-    access: StoreAccess, uri: str, at: int | None, at_time: float | None, wanted: ByteRange
+    access: StoreAccess,
+    uri: str,
+    at: int | None,
+    at_time: float | None,
+    wanted: ByteRange,
+    *,
+    checked: bool,
 ) -> None:
     async with access.container(uri) as (store, key):
         if at_time is not None:
@@ -51,7 +67,7 @@ async def _cat(
                     f"no checkpoint is that old; `hf-agent log` lists them time={iso_time(at_time)}"
                 )
             at = found.number
-        reader = await Reader.open(store, key, checkpoint=at)
+        reader = await Reader.open(store, key, checkpoint=at, checked=checked)
         start, end = wanted.within(reader.size)
         async for chunk in reader.chunks(start, end):
             write_bytes(chunk)
