@@ -22,7 +22,7 @@ from hf_agent.wal.errors import WalLocked
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = (
-    *("run", "check-config", "append", "ls", "stat", "log", "cat", "tail"),
+    *("run", "check-config", "append", "ls", "stat", "log", "cat", "tail", "verify"),
     *("wal", "flush", "status"),
 )
 

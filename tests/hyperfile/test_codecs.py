@@ -8,8 +8,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.fingerprints import fingerprint, fingerprints_of_state
 from hf_agent.hyperfile.inode import Inode, InodeLayout, decode_inode, with_flags
 from hf_agent.hyperfile.keys import ObjectName, parse_object_key
@@ -296,3 +297,33 @@ def test_a_meta_config_goes_through_its_32_bits() -> None:
     for pointer_format in PointerFormat:
         config = MetaConfig(12, 30, pointer_format)
         assert MetaConfig.unpack(config.pack()) == config
+
+
+def test_the_header_of_this_package_carries_the_checksum_of_the_page() -> None:
+    inode = golden_inode()
+    header = encode_segment_header(
+        checkpoint=7,
+        flags=0,
+        meta_shift=12,
+        data_shift=16,
+        meta_blocks=2,
+        data_blocks=3,
+        base=0x0123456789ABCDEF,
+        inode=inode,
+    )
+    expected = struct.pack("<IIIHBBQ", 0x48465353, 0, 208 + 48, 0, 12, 16, 0x0123456789ABCDEF)
+    expected += inode + struct.pack("<QQII", 0, 7, 2, 3)
+    assert header[:4] + bytes(4) + header[8:] == expected
+    assert struct.unpack_from("<I", header, 4)[0] == (crc32c(expected) or 1)
+
+
+def test_a_header_with_a_damaged_magic_is_still_known_for_ours() -> None:
+    raw = (GOLDEN / "parted" / "0000000001.0").read_bytes()
+    header = bytearray(raw[:208])
+    header[4:8] = struct.pack("<I", crc32c(bytes(header)) or 1)
+    assert decode_segment_header(bytes(header), source="o", object_size=1 << 20).has_checksum
+    header[0] ^= 1
+    with pytest.raises(ChecksumError, match="checksum of the header"):
+        decode_segment_header(bytes(header), source="o", object_size=1 << 20)
+    with pytest.raises(FormatError, match="does not begin with a segment header"):
+        decode_segment_header(bytes(header[:4]) + raw[4:208], source="o", object_size=1 << 20)

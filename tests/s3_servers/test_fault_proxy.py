@@ -68,11 +68,14 @@ def proxied(
     stall: float = 30.0,
     breakpoint: Breakpoint | None = None,
     timeout: float = 30.0,
+    spared: str = "",
 ) -> Iterator[tuple[Client, Server]]:
     """A client, a server, and a proxy with these faults between them."""
     server = Server()
     with HttpProxy(server) as far:
-        handler = FaultHandler(Backend(far.url), Script(faults), stall=stall, breakpoint=breakpoint)
+        handler = FaultHandler(
+            Backend(far.url), Script(faults), stall=stall, breakpoint=breakpoint, spared=spared
+        )
         with HttpProxy(handler) as near:
             client = Client(near.url, timeout)
             try:
@@ -217,6 +220,13 @@ def test_a_breakpoint_holds_the_request_that_the_server_has_done() -> None:
         breakpoint.go_on()
         asking.join(30)
     assert answers == [200, 200]
+
+
+def test_requests_that_are_spared_meet_nothing_and_are_not_counted() -> None:
+    breakpoint = Breakpoint(0)
+    with proxied(fault(Fault.FORBIDDEN), breakpoint=breakpoint, spared="a key") as (client, _):
+        assert client.ask()[0] == 200
+    assert not breakpoint.reached.is_set()
 
 
 def test_a_server_that_is_away_is_a_bad_gateway() -> None:

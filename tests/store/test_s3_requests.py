@@ -88,6 +88,26 @@ async def test_a_large_body_is_handed_on_without_a_copy() -> None:
     assert sum(piece.nbytes for piece in again) == len(body)
 
 
+@pytest.mark.parametrize("nbytes", [10, 200_000, 3 * MIB])
+async def test_the_signature_covers_the_body_over_plain_http(
+    stub: StubServer, nbytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(nbytes).randbytes(nbytes)
+    read_on_the_loop: list[int] = []
+    original = UploadBody.read
+
+    def read(body: UploadBody, size: int = -1) -> memoryview:
+        read_on_the_loop.append(len(body))
+        return original(body, size)
+
+    monkeypatch.setattr(UploadBody, "read", read)
+    await make(stub.url).create("key", [data[:3], data[3:]])
+    (request,) = stub.requests
+    assert request.headers["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
+    if nbytes > MIB:
+        assert not read_on_the_loop, "a large body is hashed in a thread"
+
+
 async def test_a_body_is_read_like_a_file() -> None:
     body = UploadBody([memoryview(b"abc"), memoryview(b"defgh")], lambda: None)
     read = b"".join(iter(lambda: bytes(body.read(2)), b""))

@@ -32,6 +32,7 @@ class Flushing:
         seed: int = 1,
         interval: float = 3600.0,
         flush_bytes: int = 1 << 20,
+        block_size: int = 4096,
         wal: WalConfig | None = None,
         when_full: Literal["block", "reject"] = "block",
         template: str = "{node}/{stream}",
@@ -41,6 +42,7 @@ class Flushing:
         self.folder = folder
         self.store = store
         self.rng = random.Random(seed)
+        self.block_size = block_size
         self.template = template
         self.preflight = preflight
         self.clock = clock or SystemClock()
@@ -73,7 +75,7 @@ class Flushing:
             store=self.store,
             root=ROOT,
             keys=StreamKeys(self.template, "n"),
-            block_size=4096,
+            block_size=self.block_size,
             clock=clock,
             rng=self.rng,
             durable=self.intake.durable,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import threading
 from array import array
+from contextlib import suppress
 from dataclasses import replace
 
 from crc32c import crc32c
@@ -32,6 +33,7 @@ __all__ = ["CheckpointBuild", "max_append_bytes"]
 
 _SECTOR = 512
 """Unit of an inode's `blocks`."""
+_HUGE_PAGE = 2 << 20
 
 
 def max_append_bytes(meta: MetaConfig) -> int:
@@ -45,6 +47,16 @@ def max_append_bytes(meta: MetaConfig) -> int:
     fixed = 2 * 4096 + 32 * meta.meta_block_size
     blocks = (MAX_OBJECT_BYTES - fixed) // (per_block + 1) - 1
     return max(blocks, 0) * meta.data_block_size
+
+
+def _zeroed_pages(size: int) -> mmap.mmap:
+    """Anonymous memory: zero, and back with the system the moment that it is dropped."""
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE_PAGE:
+        # Faults of small pages take several times as long as reading into them does.
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 class CheckpointBuild:
@@ -69,9 +81,7 @@ class CheckpointBuild:
                 f"an append of {nbytes} bytes does not fit one checkpoint of 1 GiB; append less "
                 f"at a time nbytes={nbytes} limit={max_append_bytes(meta)}"
             )
-        # Anonymous pages are zero, and go back to the system the moment the build is dropped.
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.object = memoryview(pages)
+        self.object = memoryview(_zeroed_pages(size))
         """The whole object; valid once sealed."""
         body_offset = self._data_offset + len(tail)
         self.object[self._data_offset : body_offset] = tail

@@ -24,7 +24,9 @@ class UploadBody:
     """Byte views as a body of known, non-zero length that can be sent more than once."""
 
     def __init__(self, views: Views, progress: Callable[[], None]) -> None:
-        self._views = views
+        self.views = views
+        self.sha256 = ""
+        """In hexadecimal digits, once somebody has made it."""
         self._length = total_bytes(views)
         self._progress = progress
         self._position = 0
@@ -43,10 +45,10 @@ class UploadBody:
     def read(self, size: int = -1) -> memoryview:
         """Up to `size` bytes from one of the views; empty at the end.
 
-        Only called to hash the body for a signature, which happens over plain HTTP alone.
+        Only called to hash a body for its signature, over plain HTTP, when `sha256` is not known.
         """
         skip = self._position
-        for view in self._views:
+        for view in self.views:
             if skip < view.nbytes:
                 piece = view[skip:] if size < 0 else view[skip : skip + size]
                 self._position += piece.nbytes
@@ -55,7 +57,7 @@ class UploadBody:
         return memoryview(b"")
 
     def __aiter__(self) -> _Chunks:
-        return _Chunks(self._views, self._progress)
+        return _Chunks(self.views, self._progress)
 
 
 class _Chunks:

@@ -14,6 +14,7 @@ from hf_agent.store.s3_body import request_body
 from hf_agent.store.s3_bucket import is_directory_bucket
 from hf_agent.store.s3_client import S3Client
 from hf_agent.store.s3_errors import KNOWN_ERRORS, s3_error
+from hf_agent.store.s3_signing import hash_for_signature
 
 __all__ = ["S3Requests", "etag_of"]
 
@@ -43,6 +44,7 @@ class S3Requests:
         self._client = S3Client(options, sessions=is_directory_bucket(bucket))
         self._patience = options.connect_timeout + options.read_timeout
         self._request_timeout = options.request_timeout
+        self._plain_http = options.endpoint_url.startswith("http:")
         self._slots = asyncio.Semaphore(options.pool_size)
 
     async def call(
@@ -112,6 +114,9 @@ class S3Requests:
 
                     progress()
                     body["Body"] = request_body(views, progress)
+                    if self._plain_http:
+                        await hash_for_signature(body["Body"])
+                        progress()
                 answer: dict[str, Any] = await getattr(client, method)(
                     Bucket=self._bucket, **params, **body
                 )

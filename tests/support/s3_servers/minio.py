@@ -13,6 +13,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from hf_agent.store.options import S3Options
 from support.moto_s3 import CREDENTIALS, process_credentials
 from support.s3_servers.signing import make_bucket
 
-__all__ = ["Minio", "minio"]
+__all__ = ["HOW_TO_GET_MINIO", "Minio", "find_minio", "minio", "running_minio"]
 
 _STARTS_WITHIN = 60.0
-_HOW_TO_GET_IT = (
+HOW_TO_GET_MINIO = (
     "no MinIO: put `minio` on the PATH or name it in HF_AGENT_MINIO "
     "(go install github.com/minio/minio@latest)"
 )
@@ -55,13 +56,15 @@ class Minio:
         return name
 
 
-@pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
-    """A server for all tests of the run; its credentials are set in this process's environment."""
-    binary = os.environ.get("HF_AGENT_MINIO") or shutil.which("minio")
-    if not binary:
-        pytest.skip(_HOW_TO_GET_IT)
-    folder = tmp_path_factory.mktemp("minio")
+def find_minio() -> str | None:
+    """The binary, where there is one."""
+    return os.environ.get("HF_AGENT_MINIO") or shutil.which("minio")
+
+
+@contextmanager
+def running_minio(binary: str, folder: Path) -> Iterator[Minio]:
+    """A server that keeps its data below `folder`; its credentials are set in this process's
+    environment."""
     address = f"127.0.0.1:{_free_port()}"
     environment = {
         **os.environ,
@@ -91,6 +94,16 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    """A server for all tests of the run; its credentials are set in this process's environment."""
+    binary = find_minio()
+    if not binary:
+        pytest.skip(HOW_TO_GET_MINIO)
+    with running_minio(binary, tmp_path_factory.mktemp("minio")) as server:
+        yield server
 
 
 def _free_port() -> int:
