@@ -47,11 +47,13 @@ KEY = "a/file"
 ON_DEMAND = "HF_AGENT_STEPS" in os.environ
 STEPS = int(os.environ.get("HF_AGENT_STEPS", "4000"))
 """Steps over all machines; thousands of them on demand."""
+SHRINK = "HF_AGENT_SHRINK" in os.environ
+"""Look for the shortest failing run, which takes minutes."""
 STEPS_EACH = 50
-MACHINES = 12
+MACHINES = 15
 
-NAMES = ("fail", "retry")
 Name = Literal["fail", "retry"]
+NAMES: tuple[Name, Name] = ("fail", "retry")
 
 edges = st.tuples(st.integers(0, 14), st.sampled_from([-1, 0, 0, 1, 100, 3000]))
 """An offset: a block, and bytes from its start."""
@@ -62,6 +64,8 @@ class FileMachine(RuleBasedStateMachine):
 
     pointer_format = 3
     block_size = 4096
+    far = 0
+    """Blocks left out between those that offsets are drawn from: for maps of many nodes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +134,8 @@ class FileMachine(RuleBasedStateMachine):
         assert self.files[name].dirty == self.models[name].dirty
 
     def offset(self, at: tuple[int, int]) -> int:
-        return max(at[0] * self.block_size + at[1], 0)
+        block = at[0] + (at[0] - 6) * self.far if at[0] > 6 else at[0]
+        return max(block * self.block_size + at[1], 0)
 
     # -- changes ------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class FileMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), length=st.sampled_from([0, 1, 4096, 70_000]))
     def append(self, name: Name, length: int) -> None:
         model, data = self.models[name], bytearray(self.rng.randbytes(length))
-        if len(model.content) < 30 * self.block_size:
+        if len(model.content) < (30 + 10 * self.far) * self.block_size:
             assert self.run(self.files[name].append(data)) == len(model.content)
             model.write(len(model.content), bytes(data))
 
@@ -329,15 +334,16 @@ class FileMachine(RuleBasedStateMachine):
 
 
 def run_machine(machine: type[FileMachine], examples: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=max(examples, 1),
             stateful_step_count=STEPS_EACH,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
+            phases=list(Phase) if SHRINK else [Phase.explicit, Phase.reuse, Phase.generate],
             report_multiple_bugs=False,
+            print_blob=True,
         ),
     )
 
@@ -349,6 +355,15 @@ def test_a_file_is_what_was_written_to_it(pointer_format: int, block_size: int) 
         pass
 
     Machine.pointer_format, Machine.block_size = pointer_format, block_size
+    run_machine(Machine, STEPS // STEPS_EACH // MACHINES)
+
+
+@pytest.mark.parametrize("pointer_format", [2, 3, 4])
+def test_a_file_with_a_deep_map_is_what_was_written_to_it(pointer_format: int) -> None:
+    class Machine(FileMachine):
+        far = 150
+
+    Machine.pointer_format = pointer_format
     run_machine(Machine, STEPS // STEPS_EACH // MACHINES)
 
 

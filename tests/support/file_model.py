@@ -55,7 +55,10 @@ class FileModel:
         merged = bytearray(size)
         kept = theirs[: min(size, len(theirs) if self.cut is None else self.cut)]
         merged[: len(kept)] = kept
-        for at, own in enumerate(self.own):
-            if own:
-                merged[at] = self.content[at]
+        start = self.own.find(1)
+        while start >= 0:
+            end = self.own.find(0, start)
+            end = len(self.own) if end < 0 else end
+            merged[start:end] = self.content[start:end]
+            start = self.own.find(1, end)
         return bytes(merged)

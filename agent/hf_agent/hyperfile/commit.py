@@ -156,6 +156,7 @@ class CheckpointCommit:
             await self._store.create(key, build.object, metadata={WRITE_MARK: self._object_mark})
         except StoreConflict as refused:
             if not await object_is_ours(self._store, key, build.object, self._object_mark):
+                self._tried = False
                 await self._skip_taken_number(refused)
                 return
         self._created = True

@@ -49,7 +49,7 @@ async def diff(
         if number == 0:
             newest = await content_now(store, key, cache_bytes=cache_bytes)
             inode = empty_inode(newest.inode.meta, 0, uid=0, gid=0, mode=0)
-            return content_of(store, key, inode, before=None, cache_bytes=cache_bytes)
+            return content_of(store, key, inode, sources=None, cache_bytes=cache_bytes)
         return await content_at_checkpoint(store, key, number, cache_bytes=cache_bytes)
 
     old, new = await content(a), await content(b)

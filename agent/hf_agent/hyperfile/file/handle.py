@@ -495,9 +495,7 @@ class HyperFile:
 
     def _check_idle(self) -> None:
         if self._changing.locked():
-            raise io.UnsupportedOperation(
-                f"the file is being written to or flushed key={self._key}"
-            )
+            raise io.UnsupportedOperation(f"a write or a flush is under way key={self._key}")
 
     def _check_end(self, offset: int, length: int) -> None:
         if offset < 0:

@@ -19,14 +19,19 @@ from hf_agent.hyperfile.commit import CheckpointCommit, Committed
 from hf_agent.hyperfile.concurrency import map_concurrently
 from hf_agent.hyperfile.errors import CheckpointsExhausted, CheckpointTooLarge, ConflictError
 from hf_agent.hyperfile.file.build import FileBuild
-from hf_agent.hyperfile.file.content import Content
+from hf_agent.hyperfile.file.content import Content, Sources
 from hf_agent.hyperfile.file.dirty import DirtyBlock, DirtyState
 from hf_agent.hyperfile.file.map_update import MapChanges, update_map
 from hf_agent.hyperfile.file.object_encoding import ObjectIdentity
 from hf_agent.hyperfile.file.options import FileOptions
 from hf_agent.hyperfile.file.parts import FileParts
 from hf_agent.hyperfile.file.ranges import RangeSet
-from hf_agent.hyperfile.file.states import content_of, reach_for_writing, with_inode
+from hf_agent.hyperfile.file.states import (
+    content_of,
+    reach_for_writing,
+    sources_still_true,
+    with_inode,
+)
 from hf_agent.hyperfile.file.write_ahead import AheadBlock, WriteAhead
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.inode import MAX_CHECKPOINT, Inode, decode_inode
@@ -76,7 +81,7 @@ class Publisher:
         Raises `NoSuchContainer`, `ReadOnlyLayout`, `FormatError`, and the store's errors.
         """
         before = self._state
-        self._adopt_state(await self._reach_state())
+        await self._go_to(await self._reach_state())
         self._dirty = DirtyState(self.content.size, self.content.inode.meta.data_block_size)
         return before is None or before.inode_bytes != self.state.inode_bytes
 
@@ -85,10 +90,15 @@ class Publisher:
             *(self._store, self._key), clock=self._clock, rng=self._rng, writer_id=self._writer_id
         )
 
-    def _adopt_state(self, state: State) -> None:
+    async def _go_to(self, state: State) -> None:
+        """Take another writer's state as the base, or the first one."""
+        sources = await sources_still_true(*(self._store, self._key), self._content, state.inode)
+        self._adopt_state(state, sources)
+
+    def _adopt_state(self, state: State, sources: Sources | None) -> None:
         self._content = content_of(
             *(self._store, self._key, state.inode),
-            before=self._content,
+            sources=sources,
             cache_bytes=self._options.cache_bytes,
         )
         self._state = state
@@ -238,8 +248,8 @@ class Publisher:
             try:
                 committed = await self._commit.run()
             except ConflictError as error:
-                if self._commit.may_have_landed:
-                    self.ahead.keep_garbage()
+                if self._commit.may_have_landed and self._build is not None:
+                    self.ahead.hold(self._build.number)
                 self._commit = self._build = None
                 self._outdated, conflict = True, error
                 continue
@@ -259,7 +269,7 @@ class Publisher:
             raise ConflictError(
                 f"another container with other block sizes stands there now key={self._key}"
             )
-        self._adopt_state(state)
+        await self._go_to(state)
         self.dirty.rebase(self.content.size)
 
     async def _begin_commit(self) -> None:
@@ -367,7 +377,8 @@ class Publisher:
             nodes.keep(pointer, node)
         uploaded = build.object_bytes + self.ahead.uploaded_bytes
         self._adopt_state(
-            with_inode(self.state, committed.stored, inode, committed.etag, build.number)
+            with_inode(self.state, committed.stored, inode, committed.etag, build.number),
+            self.content.sources,
         )
         self._outdated = committed.superseded
         self.ahead.reset(abandoned=False)

@@ -6,17 +6,17 @@ import random
 from dataclasses import replace
 
 from hf_agent.clock import Clock, ulid
-from hf_agent.hyperfile.errors import ContainerExists, ReadOnlyLayout
+from hf_agent.hyperfile.errors import ContainerExists, FormatError, ReadOnlyLayout
 from hf_agent.hyperfile.file.content import Content, Sources
 from hf_agent.hyperfile.file.layout import fits_one_object
 from hf_agent.hyperfile.file.options import FileOptions
 from hf_agent.hyperfile.inode import Inode, empty_inode
 from hf_agent.hyperfile.inode_copy import check_inode, read_newest_checkpoint
 from hf_agent.hyperfile.keys import inode_key
-from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
+from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state, read_checkpoint
 from hf_agent.hyperfile.refused_write import object_is_ours
 from hf_agent.hyperfile.take_up import WRITE_MARK, reach_state_for_writing
-from hf_agent.store.base import Store, StoreConflict, StoreRetry
+from hf_agent.store.base import Store, StoreConflict, StoreNotFound, StoreRetry
 
 __all__ = [
     "content_at_checkpoint",
@@ -24,6 +24,7 @@ __all__ = [
     "content_of",
     "create_container",
     "reach_for_writing",
+    "sources_still_true",
     "with_inode",
 ]
 
@@ -32,19 +33,29 @@ _MODE = 0o100644
 
 
 def content_of(
-    store: Store, key: str, inode: Inode, *, before: Content | None, cache_bytes: int
+    store: Store, key: str, inode: Inode, *, sources: Sources | None, cache_bytes: int
 ) -> Content:
-    """What an inode describes, with the caches of the state `before` where they still hold."""
-    if (
-        before is not None
-        and before.inode.meta == inode.meta
-        # Else another container stands here now: nothing that was read before holds.
-        and before.inode.last_cno <= inode.last_cno
-    ):
-        sources = before.sources
-    else:
-        sources = Sources.of(store, key, inode, cache_bytes=cache_bytes)
+    """What an inode describes; with the caches of `sources`, where these are still true."""
+    sources = sources or Sources.of(store, key, inode, cache_bytes=cache_bytes)
     return Content(inode, sources, key=key)
+
+
+async def sources_still_true(
+    store: Store, key: str, before: Content | None, now: Inode
+) -> Sources | None:
+    """The caches of an earlier state, unless another container stands at its key by now.
+
+    Objects are never overwritten: so where the earlier state's checkpoint is still what it was,
+    everything else that was read is. Raises the store's errors.
+    """
+    if before is None or before.inode.meta != now.meta or not before.inode.last_cno > 0:
+        return None
+    number, pointer_format = before.inode.last_cno, before.inode.meta.pointer_format
+    try:
+        found = await read_checkpoint(store, key, number, pointer_format)
+    except (FormatError, StoreNotFound):
+        return None
+    return before.sources if found.inode == before.inode else None
 
 
 async def content_now(
@@ -57,7 +68,8 @@ async def content_now(
     state = await reach_state(store, key)
     if before is not None and before.inode == state.inode:
         return before
-    content = content_of(store, key, state.inode, before=before, cache_bytes=cache_bytes)
+    sources = await sources_still_true(store, key, before, state.inode)
+    content = content_of(store, key, state.inode, sources=sources, cache_bytes=cache_bytes)
     # An inode that was taken up out of a checkpoint is the copy itself.
     if state.inode.inline is None and not state.taken_up:
         number = state.inode.last_cno
@@ -74,7 +86,7 @@ async def content_at_checkpoint(
     Raises `NoSuchCheckpoint`, `ChecksumError`, `FormatError`, and the store's errors.
     """
     inode = await inode_at_checkpoint(store, key, number)
-    return content_of(store, key, inode, before=None, cache_bytes=cache_bytes)
+    return content_of(store, key, inode, sources=None, cache_bytes=cache_bytes)
 
 
 async def reach_for_writing(

@@ -69,6 +69,7 @@ class WriteAhead:
         self._partial: dict[int, RangeSet] = {}
         self._parts: list[_Part] = []
         self._garbage: list[str] = []
+        self._held = 0
         self._number = 0
         self._next_part = 1
         self.uploaded_bytes = 0
@@ -163,7 +164,8 @@ class WriteAhead:
             for index, was, now in zip(old.indexes, before, after, strict=True):
                 if self._pointers.get(index) == was:
                     self._pointers[index] = now
-            self._garbage.append(part_key(self._key, old.checkpoint, old.part))
+            if old.checkpoint != self._held:
+                self._garbage.append(part_key(self._key, old.checkpoint, old.part))
             old.checkpoint, old.part = new.checkpoint, new.part
 
     async def _create(self, part: _Part, identity: ObjectIdentity, blocks: Sequence[Block]) -> None:
@@ -202,15 +204,19 @@ class WriteAhead:
     def reset(self, *, abandoned: bool) -> None:
         """Forget everything: it was committed, or else `abandoned`."""
         if abandoned:
-            self._garbage += [part_key(self._key, p.checkpoint, p.part) for p in self._parts]
+            self._garbage += [
+                part_key(self._key, each.checkpoint, each.part)
+                for each in self._parts
+                if each.checkpoint != self._held
+            ]
         self._pointers.clear()
         self._partial.clear()
         self._parts.clear()
         self.uploaded_bytes = 0
 
-    def keep_garbage(self) -> None:
-        """Do not remove what was abandoned so far: something may refer to it after all."""
-        self._garbage.clear()
+    def hold(self, checkpoint: int) -> None:
+        """Do not remove parts of that checkpoint: it may be on the store, and refer to them."""
+        self._held = checkpoint
 
     async def remove_garbage(self) -> None:
         """Delete parts that nothing refers to, as far as the store lets us."""
