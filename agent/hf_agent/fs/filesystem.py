@@ -30,7 +30,6 @@ from hf_agent.hyperfile import (
     HyperFile,
     NoSuchContainer,
     copy,
-    fingerprint,
     remove,
     stat_container,
 )
@@ -129,7 +128,6 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
             "mtime": stat.modified,
             "checkpoint": stat.checkpoint,
             "block_size": stat.block_size,
-            "fingerprint": stat.fingerprint,
         }
         pinned = self._pin(path, stat.checkpoint)
         if pinned != stat.checkpoint:
@@ -139,7 +137,6 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
                     "size": found.size,
                     "mtime": found.mtime_ns / 1e9,
                     "checkpoint": pinned,
-                    "fingerprint": fingerprint(file.inode.encode()),
                 }
         return info
 
@@ -187,7 +184,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def ukey(self, path: str) -> str:
         """Another string whenever the container is another one: like an ETag."""
         info = self.info(path)
-        return str(tokenize(self._root.uri(path), info.get("fingerprint"), info["size"]))
+        return str(
+            tokenize(self._root.uri(path), info.get("checkpoint"), info.get("mtime"), info["size"])
+        )
 
     def checksum(self, path: str) -> int:
         """`ukey` as a number."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, INODE_BYTES, decode_inode
 from hf_agent.hyperfile.keys import INODE_SUFFIX, inode_key
 from hf_agent.hyperfile.opening import reach_state
@@ -36,8 +35,6 @@ class ContainerStat:
     inline: bool
     """Whether the content stands in the inode itself."""
     compaction_attached: bool
-    fingerprint: int
-    """Of the state that was reached: another one whenever anything about the container changes."""
     unfinished_commits: int
     """Commits that are in force, but that the stored inode does not know of yet."""
 
@@ -77,6 +74,5 @@ async def stat_container(store: Store, key: str) -> ContainerStat:
         layout=inode.layout.value,
         inline=inode.inline is not None,
         compaction_attached=bool(stored.flags & FLAG_COMPACTION),
-        fingerprint=fingerprint(inode.encode()),
         unfinished_commits=len(state.taken_up),
     )
