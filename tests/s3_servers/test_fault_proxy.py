@@ -308,6 +308,22 @@ async def test_a_write_delivered_twice_is_refused_the_second_time(moto_s3: MotoS
         await store.close()
 
 
+@pytest.mark.parametrize("nbytes", [10, 200_000])
+async def test_a_write_whose_answer_was_lost_is_open_or_a_conflict(
+    moto_s3: MotoS3, nbytes: int
+) -> None:
+    """On a connection that was kept, where aiohttp sends a small body once more by itself."""
+    bucket = moto_s3.make_bucket()
+    lost = Logged(Operation.CONDITIONAL_PUT, 1, Decision(Fault.RESET_AFTER))
+    with behind_faults(moto_s3, Script([lost])) as server:
+        store = S3Store(bucket, options=server.options(), clock=SystemClock())
+        await store.create("before", b"x")
+        with pytest.raises((StoreRetry, StoreConflict)):
+            await store.create("key", bytes(nbytes), metadata={"hf-write": "mine"})
+        assert (await store.head("key")).metadata == {"hf-write": "mine"}
+        await store.close()
+
+
 async def test_a_window_of_403_is_a_refusal_and_passes(moto_s3: MotoS3) -> None:
     bucket = moto_s3.make_bucket()
     window = [Logged(Operation.CONDITIONAL_PUT, n, Decision(Fault.FORBIDDEN)) for n in range(3)]
