@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from hf_agent.hyperfile.concurrency import map_concurrently
-from hf_agent.hyperfile.errors import ChecksumError, FormatError
+from hf_agent.hyperfile.errors import FormatError
 from hf_agent.hyperfile.history import ancestors, read_checkpoints
 from hf_agent.hyperfile.keys import parse_object_key, part_key
 from hf_agent.hyperfile.opening import (
@@ -131,9 +131,7 @@ async def _first(store: Store, state: State, numbers: array[int]) -> FoundCheckp
     for number in reversed(numbers):
         try:
             return await read_checkpoint(store, state.key, number, pointer_format)
-        except (FormatError, StoreNotFound) as error:
-            if isinstance(error, ChecksumError):
-                raise  # another one would be taken for it
+        except (FormatError, StoreNotFound):
             continue
     return None
 
