@@ -45,7 +45,7 @@ from support.skipping_clock import SkippingClock
 T = TypeVar("T")
 KEY = "a/file"
 ON_DEMAND = "HF_AGENT_STEPS" in os.environ
-STEPS = int(os.environ.get("HF_AGENT_STEPS", "4000"))
+STEPS = int(os.environ.get("HF_AGENT_STEPS", "8000"))
 """Steps over all machines; thousands of them on demand."""
 SHRINK = "HF_AGENT_SHRINK" in os.environ
 """Look for the shortest failing run, which takes minutes."""

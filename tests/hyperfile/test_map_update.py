@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_agent.hyperfile.file.map_update import (
+from hf_agent.hyperfile.file.map_changes import (
     NEW_BLOCK,
     MapChanges,
     NewLeaf,
     NewMap,
     NewNode,
-    update_map,
 )
+from hf_agent.hyperfile.file.map_update import update_map
 from hf_agent.hyperfile.file.map_view import MapNode, MapView
 from hf_agent.hyperfile.file.object_encoding import child_pointers, leaf_values
 from hf_agent.hyperfile.file.ranges import END, RangeSet

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hf_agent.hyperfile.file.layout import lay_out
-from hf_agent.hyperfile.file.map_update import NewLeaf, NewMap
+from hf_agent.hyperfile.file.map_changes import NewLeaf, NewMap
 from hf_agent.hyperfile.file.map_view import MapNode
 from hf_agent.hyperfile.file.object_encoding import (
     Block,

@@ -16,33 +16,23 @@ from typing import Self, get_args
 
 from hf_agent.clock import Clock
 from hf_agent.hyperfile.appender import CommitResult
-from hf_agent.hyperfile.checkpoints import checkpoint_at
-from hf_agent.hyperfile.errors import (
-    ContainerExists,
-    NoCheckpointThen,
-    NoSuchContainer,
-)
+from hf_agent.hyperfile.file.arguments import byte_view, check_end, checked_attributes
 from hf_agent.hyperfile.file.content import Content
 from hf_agent.hyperfile.file.holes import BlockFinder
 from hf_agent.hyperfile.file.options import (
     DEFAULT_OPTIONS,
-    MAX_FILE_BYTES,
     FileOptions,
     FileStat,
     Mode,
 )
 from hf_agent.hyperfile.file.overlay import read_through
-from hf_agent.hyperfile.file.publisher import Publisher
+from hf_agent.hyperfile.file.publisher import Publisher, reach_or_create
 from hf_agent.hyperfile.file.ranges import END
-from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now, create_container
+from hf_agent.hyperfile.file.states import content_now, open_content
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.store.base import Store
 
 __all__ = ["HyperFile"]
-
-_U32 = 0xFFFF_FFFF
-_MAX_NS = (1 << 64) * 1_000_000_000 - 1
-_TYPE_BITS = 0o170000
 
 
 class HyperFile:
@@ -106,33 +96,14 @@ class HyperFile:
                 f"mode={mode!r} checkpoint={checkpoint} at_time={at_time}"
             )
         if mode == "r":
-            if at_time is not None:
-                found = await checkpoint_at(store, key, at_time)
-                if found is None:
-                    raise NoCheckpointThen(key, at_time)
-                checkpoint = found.number
-            if checkpoint is not None:
-                content = await content_at_checkpoint(
-                    store, key, checkpoint, cache_bytes=options.cache_bytes
-                )
-            else:
-                content = await content_now(store, key, cache_bytes=options.cache_bytes)
+            content = await open_content(
+                store, key, checkpoint=checkpoint, at_time=at_time, options=options
+            )
             file = cls(store, key, mode, content=content, publisher=None, options=options)
             file._pinned = pinned
             return file
         publisher = Publisher(store, key, options=options, clock=clock, rng=rng)
-        if mode == "x":
-            await create_container(store, key, options, clock=clock, rng=rng)
-        try:
-            await publisher.reach()
-        except NoSuchContainer:
-            if mode not in ("w", "a"):
-                raise
-            try:
-                await create_container(store, key, options, clock=clock, rng=rng)
-            except ContainerExists:
-                pass  # somebody else was faster, and it is there
-            await publisher.reach()
+        await reach_or_create(publisher, store, key, mode, clock=clock, rng=rng, options=options)
         file = cls(store, key, mode, content=None, publisher=publisher, options=options)
         if mode == "w":
             await file.truncate(0)
@@ -257,8 +228,8 @@ class HyperFile:
         file, `io.UnsupportedOperation` for a file that is not open for writing, `OSError(EFBIG)`
         past 2^63-1, `CheckpointTooLarge`, `FormatError`, and the store's errors.
         """
-        publisher, view = self._check_writable(), _byte_view(data)
-        self._check_end(offset, len(view))
+        publisher, view = self._check_writable(), byte_view(data)
+        check_end(offset, len(view), key=self._key)
         async with self._changing:
             self._check_open()
             if self._mode == "a" and offset != self.size:
@@ -274,12 +245,12 @@ class HyperFile:
 
         Raises as `pwrite`.
         """
-        publisher, view = self._check_writable(), _byte_view(data)
+        publisher, view = self._check_writable(), byte_view(data)
         async with self._changing:
             self._check_open()
             await publisher.settle()
             offset = self.size
-            self._check_end(offset, len(view))
+            check_end(offset, len(view), key=self._key)
             await self._write(publisher, offset, view)
         return offset
 
@@ -308,7 +279,7 @@ class HyperFile:
         publisher = self._check_writable()
         if length < 0:
             raise ValueError(f"a length is not negative {length=}")
-        self._check_end(offset, length)
+        check_end(offset, length, key=self._key)
         async with self._changing:
             self._check_open()
             if self._mode == "a" and offset < self.size:
@@ -336,7 +307,7 @@ class HyperFile:
         Raises as `pwrite`.
         """
         publisher = self._check_writable()
-        self._check_end(size, 0)
+        check_end(size, 0, key=self._key)
         async with self._changing:
             self._check_open()
             if size == self.size:
@@ -370,17 +341,15 @@ class HyperFile:
         self._check_idle()
         if publisher.committing:
             raise io.UnsupportedOperation(f"a flush has not ended: flush again key={self._key}")
-        if mode is not None and not mode & _TYPE_BITS:
-            mode |= self._content.inode.mode & _TYPE_BITS
-        for name, value, limit in (
-            *(("mode", mode, _U32), ("uid", uid, _U32), ("gid", gid, _U32)),
-            *(("atime_ns", atime_ns, _MAX_NS), ("mtime_ns", mtime_ns, _MAX_NS)),
-        ):
-            if value is not None and not 0 <= value <= limit:
-                raise ValueError(f"an inode holds 0 to {limit} here {name}={value}")
-        given = {"mode": mode, "uid": uid, "gid": gid, "atime_ns": atime_ns, "mtime_ns": mtime_ns}
         publisher.dirty.attributes.update(
-            {name: value for name, value in given.items() if value is not None}
+            checked_attributes(
+                self._content.inode.mode,
+                mode=mode,
+                uid=uid,
+                gid=gid,
+                atime_ns=atime_ns,
+                mtime_ns=mtime_ns,
+            )
         )
 
     # -- publishing ---------------------------------------------------------------------------
@@ -496,14 +465,3 @@ class HyperFile:
     def _check_idle(self) -> None:
         if self._changing.locked():
             raise io.UnsupportedOperation(f"a write or a flush is under way key={self._key}")
-
-    def _check_end(self, offset: int, length: int) -> None:
-        if offset < 0:
-            raise ValueError(f"an offset or a size is not negative value={offset}")
-        if offset + length > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"a file has at most 2^63-1 bytes key={self._key}")
-
-
-def _byte_view(data: bytes | bytearray | memoryview) -> memoryview:
-    view = memoryview(data)
-    return view.cast("B") if view.contiguous else memoryview(view.tobytes())

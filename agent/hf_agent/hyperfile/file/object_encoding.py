@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from crc32c import crc32c
 
 from hf_agent.hyperfile.file.layout import ObjectLayout
-from hf_agent.hyperfile.file.map_update import NEW_BLOCK, NewInner, NewLeaf, NewNode
+from hf_agent.hyperfile.file.map_changes import NEW_BLOCK, NewInner, NewLeaf, NewNode
 from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.nodes import node_capacity
 from hf_agent.hyperfile.pointers import Place, encode_place

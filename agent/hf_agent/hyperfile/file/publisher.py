@@ -10,38 +10,45 @@ another writer is, if that is wanted, built again on the other writer's state.
 from __future__ import annotations
 
 import random
-from array import array
 from dataclasses import replace
 
 from hf_agent.clock import Clock, ulid
 from hf_agent.hyperfile.appender import CommitResult
 from hf_agent.hyperfile.commit import CheckpointCommit, Committed
-from hf_agent.hyperfile.concurrency import map_concurrently
-from hf_agent.hyperfile.errors import CheckpointsExhausted, CheckpointTooLarge, ConflictError
+from hf_agent.hyperfile.errors import (
+    CheckpointsExhausted,
+    ConflictError,
+    ContainerExists,
+    NoSuchContainer,
+)
 from hf_agent.hyperfile.file.build import FileBuild
 from hf_agent.hyperfile.file.content import Content, Sources
-from hf_agent.hyperfile.file.dirty import DirtyBlock, DirtyState
-from hf_agent.hyperfile.file.map_update import MapChanges, update_map
+from hf_agent.hyperfile.file.dirty import DirtyState
 from hf_agent.hyperfile.file.object_encoding import ObjectIdentity
-from hf_agent.hyperfile.file.options import FileOptions
+from hf_agent.hyperfile.file.options import FileOptions, Mode
 from hf_agent.hyperfile.file.parts import FileParts
-from hf_agent.hyperfile.file.ranges import RangeSet
+from hf_agent.hyperfile.file.preparing import (
+    changed_inode,
+    check_room,
+    complete_blocks,
+    prepare_build,
+)
 from hf_agent.hyperfile.file.states import (
     content_of,
+    create_container,
     reach_for_writing,
     sources_still_true,
     with_inode,
 )
 from hf_agent.hyperfile.file.write_ahead import AheadBlock, WriteAhead
 from hf_agent.hyperfile.fingerprints import fingerprint
-from hf_agent.hyperfile.inode import MAX_CHECKPOINT, Inode, decode_inode
+from hf_agent.hyperfile.inode import MAX_CHECKPOINT, decode_inode
 from hf_agent.hyperfile.keys import inode_key
-from hf_agent.hyperfile.nodes import node_capacity
 from hf_agent.hyperfile.opening import State
 from hf_agent.hyperfile.trailer import WRITER_ID_BYTES
 from hf_agent.store.base import Store
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "reach_or_create"]
 
 _NANOSECONDS = 1_000_000_000
 _MAX_REBASES = 100
@@ -160,23 +167,12 @@ class Publisher:
         self.dirty.clear(first, end)
 
     def check_room(self, new_blocks: int) -> None:
-        """Whether so many more blocks fit the checkpoint, in formats that have no parts.
-
-        Raises `CheckpointTooLarge`.
-        """
-        meta = self.state.inode.meta
-        if meta.pointer_format.parted:
-            return
-        # At worst, each block needs a path of map nodes of its own.
-        levels = self.content.map.root.level + 1 if self.content.map is not None else 1
-        each = meta.data_block_size + 20 + levels * (meta.meta_block_size + 4)
-        changed = len(self.dirty.blocks) + len(self.dirty.zeros)
-        if (changed + new_blocks) * each > max(self._options.part_bytes, 4 * each):
-            raise CheckpointTooLarge(
-                "a checkpoint of this format is one object, and that is full: flush, then go on "
-                f"key={self._key} pointer_format={int(meta.pointer_format)} "
-                f"changed_blocks={changed} new_blocks={new_blocks}"
-            )
+        """Whether so many more blocks fit the checkpoint. Raises `CheckpointTooLarge`."""
+        check_room(
+            *(self.content, self.dirty, new_blocks),
+            part_bytes=self._options.part_bytes,
+            key=self._key,
+        )
 
     async def write_ahead(self) -> None:
         """Put changes on the store, unpublished, when they take up too much memory.
@@ -192,7 +188,7 @@ class Publisher:
         if self.dirty.memory_bytes > self._options.dirty_bytes // 2:
             # Many partial blocks. They cost a read each, and are told apart in a conflict.
             partial = sorted(self.dirty.blocks)
-            await self._complete_blocks(partial)
+            await complete_blocks(self.content, self.dirty, partial)
             await self._store_ahead(partial)
 
     async def _store_ahead(self, indexes: list[int]) -> None:
@@ -262,7 +258,7 @@ class Publisher:
     async def _rebase(self) -> None:
         """Put the changes on top of the newest state."""
         # What is not all ours was completed with what the old state held.
-        await self.take_back(*self.ahead.partial)
+        await self.take_back(*self.ahead.partly_ours)
         meta = self.state.inode.meta
         state = await self._reach_state()
         if state.inode.meta != meta:
@@ -275,93 +271,30 @@ class Publisher:
     async def _begin_commit(self) -> None:
         if self.state.last_number >= MAX_CHECKPOINT:
             raise CheckpointsExhausted(self._key)
-        dirty, ahead, content, meta = self.dirty, self.ahead, self.content, self.state.inode.meta
-        self._hold_the_cut_block()
-        await self._complete_blocks(sorted(dirty.blocks))
-        zeros = {index for index in list(dirty.blocks) if dirty.settle_zeros(index)} | dirty.zeros
-        in_memory = array("Q", sorted(index for index in dirty.blocks if index not in zeros))
-        written = array("Q", sorted([*in_memory, *ahead.indexes])) if ahead else in_memory
-        cleared = dirty.cleared.copy()
-        assert content.map is not None
-        new_map = await update_map(
-            content.map,
-            MapChanges(written, array("Q", sorted(zeros)), cleared),
-            capacity=node_capacity(meta.meta_block_size),
-        )
         now_ns = int(self._clock.time() * _NANOSECONDS)
-        build = FileBuild(
-            self._new_inode(now_ns),
-            new_map,
-            content.map.user_data,
-            written=written,
-            blocks=[dirty.blocks[index].data for index in in_memory],
-            in_memory=in_memory,
-            ahead=ahead,
-            part_bytes=self._options.part_bytes,
+        build = await prepare_build(
+            *(self.content, self.dirty, self.ahead, now_ns), part_bytes=self._options.part_bytes
         )
         self._build = build
         self._commit = CheckpointCommit(
-            self._store,
-            self.state,
-            build,
+            *(self._store, self.state, build),
             now_ns=now_ns,
             writer_id=self._writer_id,
             position=0,
             new_mark=self._new_mark,
             parts=FileParts(
                 *(self._store, self._key, build),
-                ahead=ahead,
-                sources=content.sources,
+                ahead=self.ahead,
+                sources=self.content.sources,
                 identity=self._part_identity,
                 new_mark=self._new_mark,
             ),
         )
 
-    def _hold_the_cut_block(self) -> None:
-        """The block in which the file was cut is written anew, zeros behind the cut."""
-        dirty = self.dirty
-        if dirty.cut is None or dirty.cut >= self.content.size:
-            return
-        index, inside = divmod(dirty.cut, dirty.block_size)
-        changed = index in dirty.blocks or index in dirty.zeros or index in self.ahead
-        if inside and not changed and index not in dirty.cleared:
-            dirty.blocks[index] = DirtyBlock(bytearray(dirty.block_size), RangeSet())
-
-    async def _complete_blocks(self, indexes: list[int]) -> None:
-        """Fill in the old content of blocks that were written in part."""
-        dirty, content = self.dirty, self.content
-        end, size = dirty.old_end(content.size), dirty.block_size
-
-        async def complete(index: int) -> None:
-            block, start = dirty.blocks[index], index * size
-            length = 0 if index in dirty.cleared else max(min(end - start, size), 0)
-            if block.written is None:
-                return
-            covered = block.written.covers(0, length)
-            block.complete(b"" if covered else await content.read(start, length))
-
-        partial = [index for index in indexes if dirty.blocks[index].written is not None]
-        await map_concurrently(complete, partial, limit=_READS_AT_A_TIME)
-
-    def _new_inode(self, now_ns: int) -> Inode:
-        """The inode with the changes, but for its map and numbers."""
-        dirty, before = self.dirty, self.state.inode
-        return replace(
-            before,
-            size=dirty.size,
-            ctime_ns=now_ns,
-            mtime_ns=dirty.attributes.get(
-                "mtime_ns", now_ns if dirty.content_changed else before.mtime_ns
-            ),
-            atime_ns=dirty.attributes.get("atime_ns", before.atime_ns),
-            mode=dirty.attributes.get("mode", before.mode),
-            uid=dirty.attributes.get("uid", before.uid),
-            gid=dirty.attributes.get("gid", before.gid),
-        )
-
     def _part_identity(self, number: int, base: int) -> ObjectIdentity:
         """What a part says that is written before the checkpoint's inode is known."""
-        inode = self._new_inode(int(self._clock.time() * _NANOSECONDS))
+        now_ns = int(self._clock.time() * _NANOSECONDS)
+        inode = changed_inode(self.state.inode, self.dirty, now_ns)
         inode = replace(inode, last_seq=number, last_cno=number)
         return ObjectIdentity(number, 0, base, inode.encode(), self._writer_id)
 
@@ -385,3 +318,32 @@ class Publisher:
         self._dirty = DirtyState(inode.size, inode.meta.data_block_size)
         self._commit = self._build = None
         return CommitResult(build.number, inode.size, uploaded)
+
+
+async def reach_or_create(
+    publisher: Publisher,
+    store: Store,
+    key: str,
+    mode: Mode,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    options: FileOptions,
+) -> None:
+    """Have a publisher go to the newest state of a container that a mode may create.
+
+    Raises `NoSuchContainer` (`r+`), `ContainerExists` (`x`), and as `Publisher.reach` and
+    `create_container`.
+    """
+    if mode == "x":
+        await create_container(store, key, options, clock=clock, rng=rng)
+    try:
+        await publisher.reach()
+    except NoSuchContainer:
+        if mode not in ("w", "a"):
+            raise
+        try:
+            await create_container(store, key, options, clock=clock, rng=rng)
+        except ContainerExists:
+            pass  # somebody else was faster, and it is there
+        await publisher.reach()

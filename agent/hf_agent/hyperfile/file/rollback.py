@@ -11,7 +11,7 @@ from hf_agent.hyperfile.appender import CommitResult
 from hf_agent.hyperfile.commit import CheckpointCommit
 from hf_agent.hyperfile.errors import CheckpointsExhausted, ConflictError, NoSuchCheckpoint
 from hf_agent.hyperfile.file.build import FileBuild
-from hf_agent.hyperfile.file.map_update import NewInner, NewLeaf, NewMap, NewNode
+from hf_agent.hyperfile.file.map_changes import NewInner, NewLeaf, NewMap, NewNode
 from hf_agent.hyperfile.file.options import DEFAULT_OPTIONS, FileOptions
 from hf_agent.hyperfile.file.states import reach_for_writing
 from hf_agent.hyperfile.file.write_ahead import WriteAhead

@@ -6,7 +6,13 @@ import random
 from dataclasses import replace
 
 from hf_agent.clock import Clock, ulid
-from hf_agent.hyperfile.errors import ContainerExists, FormatError, ReadOnlyLayout
+from hf_agent.hyperfile.checkpoints import checkpoint_at
+from hf_agent.hyperfile.errors import (
+    ContainerExists,
+    FormatError,
+    NoCheckpointThen,
+    ReadOnlyLayout,
+)
 from hf_agent.hyperfile.file.content import Content, Sources
 from hf_agent.hyperfile.file.layout import fits_one_object
 from hf_agent.hyperfile.file.options import FileOptions
@@ -23,6 +29,7 @@ __all__ = [
     "content_now",
     "content_of",
     "create_container",
+    "open_content",
     "reach_for_writing",
     "sources_still_true",
     "with_inode",
@@ -87,6 +94,28 @@ async def content_at_checkpoint(
     """
     inode = await inode_at_checkpoint(store, key, number)
     return content_of(store, key, inode, sources=None, cache_bytes=cache_bytes)
+
+
+async def open_content(
+    store: Store,
+    key: str,
+    *,
+    checkpoint: int | None,
+    at_time: float | None,
+    options: FileOptions,
+) -> Content:
+    """What the container holds now, or held at a checkpoint or at a time (Unix seconds).
+
+    Raises `NoCheckpointThen`, and as `content_now` and `content_at_checkpoint`.
+    """
+    if at_time is not None:
+        found = await checkpoint_at(store, key, at_time)
+        if found is None:
+            raise NoCheckpointThen(key, at_time)
+        checkpoint = found.number
+    if checkpoint is None:
+        return await content_now(store, key, cache_bytes=options.cache_bytes)
+    return await content_at_checkpoint(store, key, checkpoint, cache_bytes=options.cache_bytes)
 
 
 async def reach_for_writing(

@@ -9,10 +9,12 @@ In memory stay about 150 bytes for each block written ahead.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hf_agent.clock import Clock, ulid
 from hf_agent.hyperfile.errors import CheckpointTooLarge
@@ -34,6 +36,9 @@ from hf_agent.hyperfile.take_up import WRITE_MARK
 from hf_agent.store.base import Body, Store, StoreConflict, StoreError
 
 __all__ = ["AheadBlock", "WriteAhead", "create_marked"]
+
+_ENCODED_INLINE_BYTES = 256 << 10
+"""Smaller parts are encoded faster than a thread would begin to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,8 @@ class WriteAhead:
         return DirtyBlock(data, self._partial.pop(index, None))
 
     @property
-    def partial(self) -> Sequence[int]:
-        """Indexes of the blocks that are not all ours."""
+    def partly_ours(self) -> Sequence[int]:
+        """Indexes of the blocks that were completed with old content."""
         return list(self._partial)
 
     async def write(
@@ -184,7 +189,8 @@ class WriteAhead:
                 inode=identity.inode,
                 writer_id=identity.writer_id,
             )
-            body = encode_object(
+            encode = partial(
+                encode_object,
                 part.layout,
                 named,
                 nodes=b"",
@@ -192,6 +198,9 @@ class WriteAhead:
                 pointers=new_pointers(part.layout, part.checkpoint, part.part),
                 blocks=blocks,
             )
+            # Checksums of a large part take a while; the event loop has other work.
+            small = part.layout.size < _ENCODED_INLINE_BYTES
+            body = encode() if small else await asyncio.to_thread(encode)
             key = part_key(self._key, part.checkpoint, part.part)
             # A mark of its own for every try: the blocks may have changed since the last one, and
             # that one may have landed. It then stays behind, and the next number is tried.
