@@ -27,10 +27,15 @@ CONFIG = WalConfig(
     max_record_bytes=6 << 10,
     max_streams=6,
     max_marks=4,
+    max_binary_marks=3,
     index_cache_bytes=512,
 )
 STREAMS = ("a", "b/c", "d", "e", "f", "g")
-KEYS = ("k1", "k2", "k3", "k4", "k5", "k6")
+KEYS: tuple[str | bytes, ...] = (
+    *("k1", "k2", "k3", "k4", "k5", "k6"),
+    *(b"k1", b"\xff2", b"k3", b"k4", b"k5"),
+)
+MARKS_KEPT = {str: CONFIG.max_marks, bytes: CONFIG.max_binary_marks}
 
 
 @dataclass
@@ -39,14 +44,15 @@ class Model:
 
     data: dict[str, bytes] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
-    marks: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    marks: OrderedDict[str | bytes, int] = field(default_factory=OrderedDict)
 
-    def mark(self, key: str, value: int) -> None:
+    def mark(self, key: str | bytes, value: int) -> None:
         if value > self.marks.get(key, 0):
             self.marks[key] = value
             self.marks.move_to_end(key)
-        while len(self.marks) > CONFIG.max_marks:
-            self.marks.popitem(last=False)
+        alike = [other for other in self.marks if type(other) is type(key)]
+        for oldest in alike[: -MARKS_KEPT[type(key)]]:
+            del self.marks[oldest]
 
 
 class ModelRun:

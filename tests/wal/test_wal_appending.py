@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hf_agent.wal import RecordTooLarge, TooManyStreams, WalError, WalStateError
+from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalError, WalStateError
 from support.wal_disk import MemoryDisk
 from support.wal_tools import SMALL, fill_file, open_wal, read_all, sequences, settle
 
@@ -142,6 +142,26 @@ def test_of_too_many_marks_the_one_raised_longest_ago_is_forgotten() -> None:
     wal.close()
     again = open_wal(disk, replace(SMALL, max_marks=3))
     assert {key: again.last_mark(key) for key in "abcd"} == expected
+
+
+def test_marks_of_text_and_of_binary_keys_do_not_forget_each_other() -> None:
+    disk = MemoryDisk()
+    config = replace(SMALL, max_marks=2, max_binary_marks=3)
+    wal = open_wal(disk, config)
+    wal.append("s", b"x", mark=("a", 1))
+    for number in range(5):
+        wal.append("s", b"x", mark=(b"%d" % number, 7))
+    wal.append("s", b"x", mark=("0", 8))
+    settle(wal)
+    fill_file(wal)
+
+    def kept(wal: Wal) -> tuple[list[int], list[int]]:
+        binary = [wal.last_mark(b"%d" % number) for number in range(5)]
+        return binary, [wal.last_mark("a"), wal.last_mark("0")]
+
+    assert kept(wal) == ([0, 0, 7, 7, 7], [1, 8])
+    wal.close()
+    assert kept(open_wal(disk, config)) == ([0, 0, 7, 7, 7], [1, 8])
 
 
 def test_the_latest_note_wins_and_survives_files_and_reopening() -> None:

@@ -13,7 +13,7 @@ from hf_agent.wal.batch import LARGE, PART_OVERHEAD, Batch, Part
 from hf_agent.wal.config import WalConfig
 from hf_agent.wal.disk import Buffer
 from hf_agent.wal.errors import RecordTooLarge, TooManyStreams, WalStateError
-from hf_agent.wal.state import LogState, StreamState
+from hf_agent.wal.state import LogState, MarkKey, StreamState
 
 __all__ = ["Appended", "Gathering", "Level"]
 
@@ -63,7 +63,7 @@ class Gathering:
 
     # The appending thread's side.
 
-    def append(self, name: str, data: Buffer, mark: tuple[str, int] | None) -> Appended:
+    def append(self, name: str, data: Buffer, mark: tuple[MarkKey, int] | None) -> Appended:
         """Add `data` to the gathering batch; see `Wal.append`."""
         size = data.nbytes if type(data) is memoryview else len(data)
         with self._lock:
@@ -114,7 +114,7 @@ class Gathering:
         with self._lock:
             return list(self._streams.values())
 
-    def last_mark(self, key: str) -> int:
+    def last_mark(self, key: MarkKey) -> int:
         return self._marks.get(key)
 
     def accepts(self) -> bool:
@@ -130,14 +130,16 @@ class Gathering:
         """Number of the batch that gathers now."""
         return self._batch.number
 
-    def _unusual(self, name: str, size: int, mark: tuple[str, int] | None) -> tuple[Batch, Part]:
+    def _unusual(
+        self, name: str, size: int, mark: tuple[MarkKey, int] | None
+    ) -> tuple[Batch, Part]:
         """Everything that most appends need not: a new part, batch, stream or mark; errors."""
         self._check_open()
         if size > self._max_record:
             raise self._too_large("append", size, self._max_record)
         cost = size + PART_OVERHEAD
         if mark is not None:
-            key_bytes = len(mark[0].encode())
+            key_bytes = _key_bytes(mark[0])
             if key_bytes > self._config.max_name_bytes:
                 raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
             cost += key_bytes + 16
@@ -152,13 +154,13 @@ class Gathering:
             self._mark(batch, *mark)
         return batch, part
 
-    def _mark(self, batch: Batch, key: str, value: int) -> None:
+    def _mark(self, batch: Batch, key: MarkKey, value: int) -> None:
         if self._marks.move(key, value):
             if not batch.marks:
                 batch.size += PART_OVERHEAD
             # Last in the batch, too: what is forgotten first must not differ after a recovery.
             if batch.marks.pop(key, None) is None:
-                batch.size += len(key.encode()) + 16
+                batch.size += _key_bytes(key) + 16
             batch.marks[key] = value
 
     def _stream(self, name: str, batch: Batch) -> StreamState:
@@ -290,3 +292,7 @@ class Gathering:
             self._close_batch()
         first = self._queue[0]
         return first if level == Level.ANY or first.number <= self._urgent else None
+
+
+def _key_bytes(key: MarkKey) -> int:
+    return len(key) if isinstance(key, bytes) else len(key.encode())

@@ -21,7 +21,7 @@ from hf_agent.wal.handle import Handle
 from hf_agent.wal.opening import open_log
 from hf_agent.wal.reader import Plan, Reader
 from hf_agent.wal.recovery import Recovery
-from hf_agent.wal.state import StreamState, StreamView
+from hf_agent.wal.state import MarkKey, StreamState, StreamView
 from hf_agent.wal.writer import WalState, Writer
 
 __all__ = ["Wal"]
@@ -91,7 +91,9 @@ class Wal:
 
     # Appending.
 
-    def append(self, stream: str, data: Buffer, *, mark: tuple[str, int] | None = None) -> Appended:
+    def append(
+        self, stream: str, data: Buffer, *, mark: tuple[MarkKey, int] | None = None
+    ) -> Appended:
         """Add bytes to a stream, and raise a mark with them, in the gathering batch.
 
         Never blocks. `data` is kept, not copied: nobody may change it before it is durable. All
@@ -144,7 +146,7 @@ class Wal:
         """All batches up to this number are durable."""
         return self._writer.durable_batch
 
-    def last_mark(self, key: str) -> int:
+    def last_mark(self, key: MarkKey) -> int:
         """The highest id accepted for `key`; 0 when it is not known (any more)."""
         return self._gathering.last_mark(key)
 
