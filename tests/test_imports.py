@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "hyperfile": {"clock", "store.base"},
     "wal": {"clock"},
     # What sits on them.
-    "config": {"ingest.stream_name"},
+    "config": {"ingest.forward.stream_template", "ingest.stream_name"},
     "metrics": {"", "tallies"},
     "tallies": set(),
     "logs": set(),
@@ -60,6 +60,8 @@ FORBIDDEN_LIBRARIES = {
 SANS_IO = (
     "ingest/append_messages.py",
     "ingest/append_protocol.py",
+    "ingest/forward/reader.py",
+    "ingest/forward/scan.py",
     "ingest/lines.py",
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",

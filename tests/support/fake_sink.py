@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Taken:
     stream: str
     data: Buffer
     records: int
-    mark: Mark | None
+    mark: Mark | ChunkMark | None
 
 
 class FakeSink:
@@ -35,6 +35,7 @@ class FakeSink:
         self.refusals: dict[str, Rejected] = {}
         self.refuse_all: Rejected | None = None
         self.marks: dict[str, int] = {}
+        self.chunks: dict[bytes, int] = {}
         self.flushes: list[str | None] = []
         self.stored_asked: list[tuple[str, int]] = []
         self.status_answer: dict[str, Any] = {"ready": True}
@@ -54,13 +55,17 @@ class FakeSink:
         self._room_waiters.append(callback)
         self._changed.set()
 
-    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+    def append(
+        self, stream: str, data: Buffer, *, records: int, mark: Mark | ChunkMark | None
+    ) -> Receipt:
         assert self.room, "append without room"
         refusal = self.refuse_all or self.refusals.get(stream)
         if refusal is not None:
             raise refusal
         self.taken.append(Taken(stream, data, records, mark))
-        if mark is not None:
+        if isinstance(mark, ChunkMark):
+            self.chunks[mark.key] = mark.progress
+        elif mark is not None:
             self.marks[mark.producer] = mark.id
         self._positions[stream] = self._positions.get(stream, 0) + len(data)
         receipt = Receipt(self.batch, self._positions[stream])
@@ -71,6 +76,9 @@ class FakeSink:
 
     def last_id(self, producer: str) -> int:
         return self.marks.get(producer, 0)
+
+    def chunk_progress(self, key: bytes) -> int:
+        return self.chunks.get(key, 0)
 
     def barrier(self) -> int:
         return self.batch if self.one_batch else self.batch - 1

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 from hf_agent.clock import Clock
-from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
 from hf_agent.metrics import Metrics
+from hf_agent.streams.chunk_marks import chunk_mark, progress_of
 from hf_agent.streams.state import StreamState
 from hf_agent.streams.waiters import BatchWaiters
 from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalState, WalStateError
@@ -46,11 +47,14 @@ class Intake:
         metrics: Metrics,
         flush_bytes: int,
         when_full: Literal["block", "reject"],
+        max_chunk_age: float = 3600.0,
     ) -> None:
+        """Chunks are known again for `max_chunk_age` seconds."""
         self._wal = wal
         self._clock = clock
         self._metrics = metrics
         self._reject_when_full = when_full == "reject"
+        self._max_chunk_age = max_chunk_age
         self._trigger: FlushTrigger | None = None
         self._durable = BatchWaiters()
         self._last_batch = wal.durable_batch
@@ -80,13 +84,15 @@ class Intake:
         """See `Sink.notify_room`."""
         self._room.append(callback)
 
-    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+    def append(
+        self, stream: str, data: Buffer, *, records: int, mark: Mark | ChunkMark | None
+    ) -> Receipt:
         """See `Sink.append`."""
         wal = self._wal
         if self._reject_when_full and wal.state.kind == "full":
             raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
         try:
-            appended = wal.append(stream, data, mark=mark)
+            appended = wal.append(stream, data, mark=self._logged(mark))
         except TooManyStreams as error:
             raise Rejected("too_many_streams", str(error), permanent=True) from error
         except RecordTooLarge as error:
@@ -120,6 +126,17 @@ class Intake:
     def last_id(self, producer: str) -> int:
         """See `Sink.last_id`."""
         return self._wal.last_mark(producer)
+
+    def chunk_progress(self, key: bytes) -> int:
+        """See `Sink.chunk_progress`."""
+        return progress_of(self._wal.last_mark(key), self._clock.time(), self._max_chunk_age)
+
+    def _logged(self, mark: Mark | ChunkMark | None) -> tuple[str | bytes, int] | None:
+        """The mark as it stands in the WAL."""
+        if not isinstance(mark, ChunkMark):
+            return mark
+        key, progress = mark
+        return key, chunk_mark(self._wal.last_mark(key), progress, self._clock.time())
 
     def barrier(self) -> int:
         """See `Sink.barrier`."""
