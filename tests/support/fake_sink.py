@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ class Taken:
     stream: str
     data: Buffer
     records: int
-    mark: Mark | ChunkMark | None
+    mark: Mark | None
+    chunks: tuple[ChunkMark, ...] = ()
 
 
 class FakeSink:
@@ -56,16 +57,21 @@ class FakeSink:
         self._changed.set()
 
     def append(
-        self, stream: str, data: Buffer, *, records: int, mark: Mark | ChunkMark | None
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
     ) -> Receipt:
         assert self.room, "append without room"
         refusal = self.refuse_all or self.refusals.get(stream)
         if refusal is not None:
             raise refusal
-        self.taken.append(Taken(stream, data, records, mark))
-        if isinstance(mark, ChunkMark):
-            self.chunks[mark.key] = mark.progress
-        elif mark is not None:
+        self.taken.append(Taken(stream, data, records, mark, tuple(chunks)))
+        self.chunks.update(chunks)
+        if mark is not None:
             self.marks[mark.producer] = mark.id
         self._positions[stream] = self._positions.get(stream, 0) + len(data)
         receipt = Receipt(self.batch, self._positions[stream])

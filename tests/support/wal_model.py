@@ -111,17 +111,17 @@ class ModelRun:
         name = self.rng.choice(STREAMS)
         size = self.rng.choice((0, 1, 7, 8, 200, 700, 3000, CONFIG.max_record_bytes))
         data = self.rng.randbytes(size)
-        mark = None
-        if self.rng.random() < 0.4:
-            mark = (self.rng.choice(KEYS), self.next_mark)
+        marks = []
+        while self.rng.random() < 0.4:
+            marks.append((self.rng.choice(KEYS), self.next_mark))
             self.next_mark += 1
         view = self.wal.stream(name)
-        taken = self.wal.append(name, data, mark=mark)
-        if not size and mark is None and view is not None:
+        taken = self.wal.append(name, data, marks=marks)
+        if not size and not marks and view is not None:
             return
         model = self._model(taken.batch)
         model.data[name] = model.data.get(name, b"") + data
-        if mark is not None:
+        for mark in marks:
             model.mark(*mark)
         assert taken.position == len(model.data[name])
 

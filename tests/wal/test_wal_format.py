@@ -82,9 +82,9 @@ class Builder:
 
 def history(wal: Wal) -> bytes:
     """What the golden files below hold, by way of the library."""
-    wal.append("app", b"hello ", mark=("p", 7))
+    wal.append("app", b"hello ", marks=[("p", 7)])
     wal.append("app", b"world")
-    wal.append("sys/log", b"12345678", mark=(b"\xff\x00", 9))
+    wal.append("sys/log", b"12345678", marks=[(b"\xff\x00", 9)])
     wal.note("app", b"bound")
     settle(wal)
     filler = fill_file(wal)

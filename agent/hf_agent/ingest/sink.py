@@ -6,7 +6,7 @@ calls are made on the event loop's thread and none of them blocks.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 __all__ = ["WHOLE_CHUNK", "ChunkMark", "Mark", "Receipt", "Rejected", "Sink"]
@@ -69,13 +69,19 @@ class Sink(Protocol):
         ...
 
     def append(
-        self, stream: str, data: Buffer, *, records: int, mark: Mark | ChunkMark | None
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
     ) -> Receipt:
         """Take one append (or `records` of them, to be stored together) for `stream`.
 
         `data` is kept, not copied: the caller must never write to that memory again. With a
-        `mark`, the producer's last id becomes `mark.id`, or the chunk's progress what the mark
-        says, in the same durable batch.
+        `mark`, the producer's last id becomes `mark.id` in the same durable batch, and the progress
+        of `chunks` what their marks say.
         Raises `Rejected` (`bad_stream`, `too_many_streams`, `wal_full`, `wal_failed`).
         """
         ...

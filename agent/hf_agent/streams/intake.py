@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from hf_agent.clock import Clock
@@ -85,14 +85,25 @@ class Intake:
         self._room.append(callback)
 
     def append(
-        self, stream: str, data: Buffer, *, records: int, mark: Mark | ChunkMark | None
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
     ) -> Receipt:
         """See `Sink.append`."""
         wal = self._wal
         if self._reject_when_full and wal.state.kind == "full":
             raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
+        marks: Sequence[tuple[str | bytes, int]] = ()
+        if mark is not None:
+            marks = (mark,)
+        elif chunks:
+            marks = self._chunk_marks(chunks)
         try:
-            appended = wal.append(stream, data, mark=self._logged(mark))
+            appended = wal.append(stream, data, marks=marks)
         except TooManyStreams as error:
             raise Rejected("too_many_streams", str(error), permanent=True) from error
         except RecordTooLarge as error:
@@ -131,12 +142,9 @@ class Intake:
         """See `Sink.chunk_progress`."""
         return progress_of(self._wal.last_mark(key), self._clock.time(), self._max_chunk_age)
 
-    def _logged(self, mark: Mark | ChunkMark | None) -> tuple[str | bytes, int] | None:
-        """The mark as it stands in the WAL."""
-        if not isinstance(mark, ChunkMark):
-            return mark
-        key, progress = mark
-        return key, chunk_mark(self._wal.last_mark(key), progress, self._clock.time())
+    def _chunk_marks(self, chunks: Sequence[ChunkMark]) -> list[tuple[str | bytes, int]]:
+        last, now = self._wal.last_mark, self._clock.time()
+        return [(key, chunk_mark(last(key), progress, now)) for key, progress in chunks]
 
     def barrier(self) -> int:
         """See `Sink.barrier`."""

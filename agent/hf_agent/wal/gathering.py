@@ -6,6 +6,7 @@ One thread appends, the writer thread takes. Each call holds the lock for a few 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class Gathering:
 
     # The appending thread's side.
 
-    def append(self, name: str, data: Buffer, mark: tuple[MarkKey, int] | None) -> Appended:
+    def append(self, name: str, data: Buffer, marks: Sequence[tuple[MarkKey, int]]) -> Appended:
         """Add `data` to the gathering batch; see `Wal.append`."""
         size = data.nbytes if type(data) is memoryview else len(data)
         with self._lock:
@@ -72,11 +73,11 @@ class Gathering:
             if (
                 part is None
                 or not size
-                or mark is not None
+                or marks
                 or batch.size + size > self._batch_limit
                 or self._refusal is not None
             ):
-                batch, part = self._unusual(name, size, mark)
+                batch, part = self._unusual(name, size, marks)
             elif size > self._max_record:
                 raise self._too_large("append", size, self._max_record)
             part.buffers.append(data)
@@ -131,15 +132,15 @@ class Gathering:
         return self._batch.number
 
     def _unusual(
-        self, name: str, size: int, mark: tuple[MarkKey, int] | None
+        self, name: str, size: int, marks: Sequence[tuple[MarkKey, int]]
     ) -> tuple[Batch, Part]:
         """Everything that most appends need not: a new part, batch, stream or mark; errors."""
         self._check_open()
         if size > self._max_record:
             raise self._too_large("append", size, self._max_record)
         cost = size + PART_OVERHEAD
-        if mark is not None:
-            key_bytes = _key_bytes(mark[0])
+        for key, _ in marks:
+            key_bytes = _key_bytes(key)
             if key_bytes > self._config.max_name_bytes:
                 raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
             cost += key_bytes + 16
@@ -150,8 +151,8 @@ class Gathering:
             if size:
                 batch.parts[name] = part
                 batch.size += PART_OVERHEAD
-        if mark is not None:
-            self._mark(batch, *mark)
+        for key, value in marks:
+            self._mark(batch, key, value)
         return batch, part
 
     def _mark(self, batch: Batch, key: MarkKey, value: int) -> None:

@@ -8,7 +8,7 @@ them while it is open.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hf_agent.clock import Clock
@@ -92,15 +92,15 @@ class Wal:
     # Appending.
 
     def append(
-        self, stream: str, data: Buffer, *, mark: tuple[MarkKey, int] | None = None
+        self, stream: str, data: Buffer, *, marks: Sequence[tuple[MarkKey, int]] = ()
     ) -> Appended:
-        """Add bytes to a stream, and raise a mark with them, in the gathering batch.
+        """Add bytes to a stream, and raise marks with them, in the gathering batch.
 
         Never blocks. `data` is kept, not copied: nobody may change it before it is durable. All
         of one append becomes durable or nothing of it. Raises `WalStateError` (failed, closed),
         `TooManyStreams`, `RecordTooLarge`.
         """
-        return self._gathering.append(stream, data, mark)
+        return self._gathering.append(stream, data, marks)
 
     def go(self, *, here: Callable[[int], None] | None = None) -> bool:
         """Have everything appended written; needed after appends of a log started with `hold`.

@@ -17,7 +17,7 @@ from hf_agent.ingest.forward.entries import Slice, count_entries, slices, split,
 from hf_agent.ingest.forward.formats import Format
 from hf_agent.ingest.forward.messages import Events
 
-__all__ = ["SLICE_BYTES", "Part", "check_options", "is_small", "parts", "small_part"]
+__all__ = ["SLICE_BYTES", "Part", "Step", "as_slice", "check_options", "is_small", "parts"]
 
 SLICE_BYTES: Final = 512 << 10
 """What is formatted in one turn of the loop."""
@@ -42,7 +42,7 @@ Step: TypeAlias = Part | None
 def check_options(events: Events) -> None:
     """Raise `ProtocolError` (`unsupported`) for what is no log, or compressed in unknown ways."""
     options = events.options
-    if options.fluent_signal not in (None, _LOGS):
+    if options.fluent_signal != _LOGS:
         raise ProtocolError(
             ErrorCode.UNSUPPORTED,
             "not logs: have the peer send metrics and traces elsewhere "
@@ -61,18 +61,19 @@ def is_small(events: Events) -> bool:
     return not _compression(events) and len(events.entries) <= SLICE_BYTES
 
 
-def small_part(events: Events, format: Format) -> Part:
-    """All of a small message. Raises `ProtocolError` (`malformed`)."""
-    options = events.options
-    count = events.count
+def as_slice(events: Events) -> Slice:
+    """The entries of a message that is not compressed, and how many it says that they are.
+
+    Raises `ProtocolError` (`malformed`).
+    """
+    said, count = events.options.size, events.count
     if count is None:
-        count = options.size if options.size is not None else count_entries(events.entries)
-        if not 0 <= count <= len(events.entries):
+        count = count_entries(events.entries) if said is None else said
+        if not 0 < count <= len(events.entries):
             raise wrong_size(count, count_entries(events.entries))
-    elif options.size not in (None, count):
-        raise wrong_size(options.size or 0, count)
-    data = format.format(Slice(events.entries, count), events.tag, bytes(options.metadata))
-    return Part(data, count, is_last=True)
+    elif said is not None and said != count:
+        raise wrong_size(said, count)
+    return Slice(events.entries, count)
 
 
 def parts(
@@ -132,7 +133,7 @@ class _Making:
     ) -> None:
         self._events = events
         self._format = format
-        self._metadata = bytes(events.options.metadata)
+        self._metadata = events.options.metadata
         self._max_part_bytes = max_part_bytes
         self._max_unpacked_bytes = max_unpacked_bytes
 
@@ -175,5 +176,5 @@ class _Making:
 
 
 def _compression(events: Events) -> str:
-    compressed = events.options.compressed or ""
+    compressed = events.options.compressed
     return "" if compressed in _NOT_COMPRESSED else compressed

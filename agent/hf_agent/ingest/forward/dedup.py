@@ -18,7 +18,7 @@ def chunk_key(events: Events) -> bytes:
     the second ones. Not if they are compressed: the same events may be compressed anew for each
     try, and gzip puts the time into its header.
     """
-    id = bytes(events.options.chunk)
+    id = events.options.chunk
     content = 0 if events.options.compressed else crc32c(events.entries)
     head = b"%d %d %08x " % (len(events.tag), len(id), content)
     return blake2b(b"".join((head, events.tag, id)), digest_size=16).digest()

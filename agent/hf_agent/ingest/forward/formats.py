@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from hf_agent.ingest.forward.entries import Slice
@@ -24,6 +25,13 @@ class Format(Protocol):
 
         `metadata` is that of the whole message, a msgpack map, or empty. Raises `ProtocolError`
         (`malformed`) when anything of them is no entry, or when there are not as many as said.
+        """
+        ...
+
+    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+        """The bytes of the entries of several messages, one behind the other.
+
+        None where that does not work for all of them: then each is to be formatted by itself.
         """
         ...
 

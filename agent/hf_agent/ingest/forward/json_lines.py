@@ -7,7 +7,7 @@ until what is not is found; those entries go through Python, one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 from msgspec.json import Encoder
@@ -16,7 +16,13 @@ from hf_agent.ingest.forward.entries import Slice, array_of, check_count, one_by
 from hf_agent.ingest.forward.event_time import EVENT_TIME, TimeTexts
 from hf_agent.ingest.forward.json_line import JsonLine
 from hf_agent.ingest.forward.one_entry import parse_entry
-from hf_agent.ingest.forward.plain import PlainEntry, RecordClasses, decode_plain
+from hf_agent.ingest.forward.plain import (
+    ENTRIES,
+    MESSAGES,
+    PlainEntry,
+    RecordClasses,
+    decode_plain,
+)
 from hf_agent.ingest.forward.values import text_or_bytes
 
 __all__ = ["JsonLines"]
@@ -48,6 +54,16 @@ class JsonLines:
         check_count(entries)
         return b"".join(self._pieces(entries, tag, metadata))
 
+    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+        """The lines of several messages' entries, if those are all plain."""
+        # An array for each message: that it has as many entries as it says shows in decoding, too.
+        arrays = b"".join([array_of(message) for message in messages])
+        decoded = decode_plain(array_of(Slice(arrays, len(messages))), MESSAGES)
+        tag_text = text_or_bytes(tag) if self._tag_key else ""
+        if decoded is None or not isinstance(tag_text, str):
+            return None
+        return self._maps(list(chain.from_iterable(decoded)), tag_text)
+
     def _pieces(self, entries: Slice, tag: bytes, metadata: bytes) -> Iterator[bytes]:
         if entries.number <= _ONE_BY_ONE or metadata:
             for raw in one_by_one(entries):
@@ -73,7 +89,10 @@ class JsonLines:
         text = None
         if entries.number >= _WORTH_A_CLASS:
             text = self._objects(entries, array, tag_text)
-        return text if text is not None else self._maps(array, tag_text)
+        if text is not None:
+            return text
+        decoded = decode_plain(array, ENTRIES)
+        return None if decoded is None else self._maps(decoded, tag_text)
 
     def _objects(self, entries: Slice, array: bytes, tag: str) -> bytes | None:
         """The lines of records that all have the keys of the first one."""
@@ -98,11 +117,8 @@ class JsonLines:
                 record.own1 = value
         return _encoded(records, escaped=0)
 
-    def _maps(self, array: bytes, tag: str) -> bytes | None:
+    def _maps(self, decoded: list[PlainEntry], tag: str) -> bytes | None:
         """The lines of records of any keys."""
-        decoded = decode_plain(array)
-        if decoded is None:
-            return None
         records = [entry.record for entry in decoded]
         times = self._time_texts(decoded) if self._time_key else [""] * len(records)
         if times is None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from msgspec import MsgspecError, Raw, Struct
 from msgspec.msgpack import Decoder
-from msgspec.structs import replace
 
-from hf_agent.ingest.append_errors import ProtocolError
-from hf_agent.ingest.forward.scan import malformed, text_bounds
+from hf_agent.ingest.forward.scan import is_text, malformed, text_bounds
 from hf_agent.ingest.forward.values import Pairs, TooDeep, json_value, unpack
 
 __all__ = [
@@ -29,27 +26,26 @@ MAX_CHUNK_ID_BYTES: Final = 1024
 """Shippers use 16 to 64. It is held until the events are durable."""
 
 
-class Options(Struct, frozen=True):
+class Options(Struct, frozen=True, gc=False):
     """The options of a message that mean something here; others are skipped."""
 
     size: int | None = None
     """How many entries there are; it must be right."""
-    chunk: Raw = Raw(b"")
-    """Asks for an acknowledgement, and is what a resend is known by: msgpack str or bin, or empty.
-    """
-    compressed: str | None = None
-    fluent_signal: int | None = None
-    metadata: Raw = Raw(b"")
-    """Of every event in the message: a msgpack map, or nothing."""
+    chunk: bytes = b""
+    """Asks for an acknowledgement, and is what a resend is known by: a msgpack str or bin, or
+    empty."""
+    compressed: str = ""
+    fluent_signal: int = 0
+    """What kind of events these are; 0 is logs."""
+    metadata: bytes = b""
+    """Of every event in the message: a msgpack map, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """A message without meaning: nil, or an empty array."""
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
+class Events(Struct, frozen=True, gc=False):
     """Events of one tag, in whatever mode they were sent."""
 
     tag: bytes
@@ -73,7 +69,16 @@ class Ping(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 ForwardMessage: TypeAlias = Heartbeat | Events | Ping
 
-_options: Final[Decoder[Options | None]] = Decoder(Options | None)
+
+class _WireOptions(Struct, frozen=True, gc=False):
+    size: int | None = None
+    chunk: Raw = Raw(b"")
+    compressed: str | None = None
+    fluent_signal: int | None = None
+    metadata: Raw = Raw(b"")
+
+
+_options: Final[Decoder[_WireOptions | None]] = Decoder(_WireOptions | None)
 _ping: Final = Decoder(Ping)
 _NO_OPTIONS: Final = Options()
 _NIL: Final = b"\xc0"
@@ -82,29 +87,27 @@ _NIL: Final = b"\xc0"
 def decode_options(data: memoryview) -> Options:
     """The last element of a message: a map, or nil. Raises `ProtocolError` (`malformed`)."""
     try:
-        options = _options.decode(data)
+        wire = _options.decode(data)
     except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"options cannot be decoded: {one_line(error)}") from error
-    if options is None:
+    if wire is None:
         return _NO_OPTIONS
-    chunk, metadata = bytes(options.chunk), bytes(options.metadata)
+    chunk, metadata = bytes(wire.chunk), bytes(wire.metadata)
     if chunk:
-        _check_chunk(chunk)
-    if chunk == _NIL:
-        options = replace(options, chunk=Raw(b""))
+        chunk = _checked_chunk(chunk)
     if metadata:
-        options = replace(options, metadata=Raw(_checked_metadata(metadata)))
-    return options
+        metadata = _checked_metadata(metadata)
+    return Options(wire.size, chunk, wire.compressed or "", wire.fluent_signal or 0, metadata)
 
 
-def _check_chunk(chunk: bytes) -> None:
+def _checked_chunk(chunk: bytes) -> bytes:
     if len(chunk) > MAX_CHUNK_ID_BYTES:
         raise malformed(f"chunk id is too long bytes={len(chunk)} limit={MAX_CHUNK_ID_BYTES}")
-    if chunk != _NIL:
-        try:
-            text_bounds(chunk, 0, len(chunk))
-        except ProtocolError as error:
-            raise malformed("chunk id is neither str nor bin") from error
+    if chunk == _NIL:
+        return b""
+    if is_text(chunk[0]):
+        return chunk
+    raise malformed("chunk id is neither str nor bin")
 
 
 def _checked_metadata(metadata: bytes) -> bytes:
@@ -128,9 +131,7 @@ def decode_ping(data: memoryview) -> Ping:
 
 def chunk_text(options: Options) -> str:
     """The chunk's id for people; empty when there is none."""
-    chunk = bytes(options.chunk)
-    if not chunk:
-        return ""
+    chunk = options.chunk
     begin, end = text_bounds(chunk, 0, len(chunk)) or (0, 0)
     return chunk[begin : min(end, begin + 100)].decode(errors="backslashreplace")
 

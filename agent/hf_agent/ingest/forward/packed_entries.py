@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import MsgspecError, Raw, Struct
@@ -41,6 +42,10 @@ class PackedEntries:
             return bytes(entries.data)
         packed_tag = _packed_text(tag) if self._with_tag else b""
         return b"".join([entry.rewritten(packed_tag, metadata) for entry in parsed])
+
+    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+        """Not done: there is little to be saved."""
+        return None
 
 
 def _are_plain(entries: Slice) -> bool:

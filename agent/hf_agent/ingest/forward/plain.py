@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgpack
 from msgspec import Meta, MsgspecError, Struct, defstruct
@@ -18,10 +18,14 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from hf_agent.ingest.forward.entries import Slice
 
-__all__ = ["PlainEntry", "RecordClasses", "decode_plain"]
+__all__ = ["ENTRIES", "MESSAGES", "PlainEntry", "RecordClasses", "Time", "decode_plain"]
 
-_LEVELS: Final = 8
+T = TypeVar("T")
+
+_LEVELS: Final = 6
 """Of maps and arrays in a record; what is nested deeper takes the long way."""
+_LEVELS_IN_A_CLASS: Final = 3
+"""Fewer: each one doubles the time that it takes to make a class."""
 _MAX_KEYS: Final = 64
 _CLASSES_KEPT: Final = 32
 _FIRST_BYTES: Final = 4096
@@ -38,7 +42,6 @@ def _value_type(levels: int) -> Any:
     return value
 
 
-Value: Final = _value_type(_LEVELS)
 Time: TypeAlias = Ext | int | float
 
 
@@ -46,22 +49,22 @@ class PlainEntry(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """One event."""
 
     time: Time
-    record: dict[str, Value]  # type: ignore[valid-type]
+    record: dict[str, _value_type(_LEVELS)]  # type: ignore[valid-type]
 
 
-_entries: Final = Decoder(list[PlainEntry])
+ENTRIES: Final = Decoder(list[PlainEntry])
+MESSAGES: Final = Decoder(list[list[PlainEntry]])
+"""Of several messages, each of them an array of entries."""
 _encoder: Final = Encoder()
 
 
-def decode_plain(
-    array: bytes, decoder: Decoder[list[PlainEntry]] = _entries
-) -> list[PlainEntry] | None:
-    """The entries in a msgpack array, if they are plain."""
+def decode_plain(array: bytes, decoder: Decoder[list[T]]) -> list[T] | None:
+    """What is in a msgpack array, if it is plain."""
     try:
-        entries = decoder.decode(array)
+        decoded = decoder.decode(array)
     except (MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return entries if _encoder.encode(entries) == array else None
+    return decoded if _encoder.encode(decoded) == array else None
 
 
 class RecordClasses:
@@ -102,12 +105,13 @@ class RecordClasses:
             return None
         if any(key.startswith("$") for key in keys):
             return None
+        value = _value_type(_LEVELS_IN_A_CLASS)
         own = [f"own{index}" for index in range(len(self._own))]
         names = [f"key{index}" for index in range(len(keys))]
         try:
             record = defstruct(
                 "Record",
-                [*((name, str, "") for name in own), *((name, Value) for name in names)],
+                [*((name, str, "") for name in own), *((name, value) for name in names)],
                 rename=dict(zip([*own, *names], [*self._own, *keys], strict=True)),
                 # What has its default is left out: the own fields, until they are set.
                 omit_defaults=True,

@@ -5,6 +5,7 @@ An entry that has no text or bytes there is written whole, as a line of JSON: it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import MsgspecError, defstruct
@@ -39,6 +40,10 @@ class RawLines:
         except (MsgspecError, UnicodeDecodeError, RecursionError):
             check_count(entries)
             return b"".join([self._line(raw, tag, metadata) for raw in one_by_one(entries)])
+
+    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+        """Not done: there is little to be saved."""
+        return None
 
     def _line(self, raw: bytes, tag: bytes, metadata: bytes) -> bytes:
         entry = parse_entry(raw)

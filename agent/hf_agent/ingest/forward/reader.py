@@ -22,6 +22,8 @@ from hf_agent.ingest.forward.scan import (
     NOT_WHOLE,
     Skipper,
     array_length,
+    is_array,
+    is_text,
     malformed,
     skip,
     text_bounds,
@@ -51,6 +53,7 @@ class MessageReader:
         self._max = max_message_bytes
         self._skipper: Skipper | None = None
         self._size = 0
+        self._options_bytes = 0
         self.buffer = buffer
 
     def next(self) -> ForwardMessage | None:
@@ -98,10 +101,10 @@ class MessageReader:
         if not 2 <= elements <= 4:
             raise malformed(f"message has no known shape elements={elements}")
         first = data[at]
-        if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
-            return self._forward(tag, elements, start, at, end)
-        if 0xA0 <= first <= 0xBF or 0xC4 <= first <= 0xC6 or 0xD9 <= first <= 0xDB:
+        if is_text(first):
             return self._packed(tag, elements, start, at, end)
+        if is_array(first):
+            return self._forward(tag, elements, start, at, end)
         return self._single(tag, elements, start, at, end)
 
     # -- the modes -------------------------------------------------------------------------
@@ -173,11 +176,22 @@ class MessageReader:
         if elements == 0:
             self._size = at - start
             return _NO_OPTIONS
+        view = self.buffer.view
+        close = at + self._options_bytes
+        if self._options_bytes and close <= end:
+            # Mostly they are as long as those before. If not, that is no value, and fails.
+            try:
+                options = decode_options(view[at:close])
+                self._size = close - start
+                return options
+            except ProtocolError:
+                self._options_bytes = 0
         close = self._side("options", at, end)
         if close == NOT_WHOLE:
             return None
-        self._size = close - start
-        return decode_options(self.buffer.view[at:close])
+        options = decode_options(view[at:close])
+        self._size, self._options_bytes = close - start, close - at
+        return options
 
     def _side(self, what: str, at: int, end: int) -> int:
         close = skip(self.buffer.data, at, min(end, at + _MAX_SIDE_BYTES))

@@ -12,7 +12,16 @@ import msgpack
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
 
-__all__ = ["NOT_WHOLE", "Skipper", "array_length", "malformed", "skip", "text_bounds"]
+__all__ = [
+    "NOT_WHOLE",
+    "Skipper",
+    "array_length",
+    "is_array",
+    "is_text",
+    "malformed",
+    "skip",
+    "text_bounds",
+]
 
 NOT_WHOLE: Final = -1
 """The bytes end before the value does."""
@@ -81,6 +90,16 @@ def skip(data: bytearray | bytes, at: int, end: int) -> int:
         else:
             pending += 2 * length if first in _MAP else length
     return at if at <= end else NOT_WHOLE
+
+
+def is_text(first: int) -> bool:
+    """Whether a value with this first byte is a str or a bin."""
+    return 0xA0 <= first <= 0xBF or first in _TEXT
+
+
+def is_array(first: int) -> bool:
+    """Whether a value with this first byte is an array."""
+    return 0x90 <= first <= 0x9F or first in _ARRAY
 
 
 def text_bounds(data: bytearray | bytes, at: int, end: int) -> tuple[int, int] | None:
