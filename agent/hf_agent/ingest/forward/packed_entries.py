@@ -9,9 +9,8 @@ from msgspec import MsgspecError, Raw, Struct
 from msgspec.msgpack import Decoder, encode
 
 from hf_agent.ingest.forward.entries import Slice, array_of, check_count, one_by_one
-from hf_agent.ingest.forward.event_time import EVENT_TIME, EVENT_TIME_BYTES
 from hf_agent.ingest.forward.one_entry import parse_entry
-from hf_agent.ingest.forward.plain import Time
+from hf_agent.ingest.forward.plain import Time, have_times
 
 __all__ = ["PackedEntries"]
 
@@ -53,11 +52,7 @@ def _are_plain(entries: Slice) -> bool:
         decoded = _entries.decode(array_of(entries))
     except (MsgspecError, UnicodeDecodeError, RecursionError):
         return False
-    return all(
-        isinstance(entry.time, int | float)
-        or (entry.time.code == EVENT_TIME and len(bytes(entry.time.data)) == EVENT_TIME_BYTES)
-        for entry in decoded
-    ) and all(_is_map(entry.record) for entry in decoded)
+    return have_times(decoded) and all(_is_map(entry.record) for entry in decoded)
 
 
 def _is_map(value: Raw) -> bool:

@@ -10,15 +10,24 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgpack
 from msgspec import Meta, MsgspecError, Struct, defstruct
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from hf_agent.ingest.forward.entries import Slice
+from hf_agent.ingest.forward.event_time import EVENT_TIME, EVENT_TIME_BYTES
 
-__all__ = ["ENTRIES", "MESSAGES", "PlainEntry", "RecordClasses", "Time", "decode_plain"]
+__all__ = [
+    "ENTRIES",
+    "MESSAGES",
+    "PlainEntry",
+    "RecordClasses",
+    "Time",
+    "decode_plain",
+    "have_times",
+]
 
 T = TypeVar("T")
 
@@ -45,6 +54,13 @@ def _value_type(levels: int) -> Any:
 Time: TypeAlias = Ext | int | float
 
 
+class Timed(Protocol):
+    """An entry, whatever its record is."""
+
+    @property
+    def time(self) -> Time: ...
+
+
 class PlainEntry(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """One event."""
 
@@ -65,6 +81,15 @@ def decode_plain(array: bytes, decoder: Decoder[list[T]]) -> list[T] | None:
     except (MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return decoded if _encoder.encode(decoded) == array else None
+
+
+def have_times(entries: Sequence[Timed]) -> bool:
+    """Whether all times are numbers or `EventTime`s."""
+    return all(
+        isinstance(entry.time, int | float)
+        or (entry.time.code == EVENT_TIME and len(bytes(entry.time.data)) == EVENT_TIME_BYTES)
+        for entry in entries
+    )
 
 
 class RecordClasses:

@@ -14,7 +14,7 @@ from msgspec.msgpack import Decoder
 from hf_agent.ingest.forward.entries import Slice, array_of, check_count, one_by_one
 from hf_agent.ingest.forward.json_line import JsonLine
 from hf_agent.ingest.forward.one_entry import parse_entry
-from hf_agent.ingest.forward.plain import Time
+from hf_agent.ingest.forward.plain import Time, have_times
 
 __all__ = ["RawLines"]
 
@@ -32,14 +32,20 @@ class RawLines:
 
     def format(self, entries: Slice, tag: bytes, metadata: bytes) -> bytes:
         """The messages, each with a newline at its end. Raises `ProtocolError` (`malformed`)."""
+        texts = self._texts(entries)
+        if texts is not None:
+            lines = [text if text[-1:] == "\n" else f"{text}\n" for text in texts]
+            return "".join(lines).encode()
+        check_count(entries)
+        return b"".join([self._line(raw, tag, metadata) for raw in one_by_one(entries)])
+
+    def _texts(self, entries: Slice) -> list[str] | None:
+        """The messages, if all of them are texts."""
         try:
             decoded = self._decoder.decode(array_of(entries))
-            texts = [entry.record.message for entry in decoded]
-            # One of no text fails here, as one that is not there does above.
-            return "".join([text if text[-1:] == "\n" else f"{text}\n" for text in texts]).encode()
         except (MsgspecError, UnicodeDecodeError, RecursionError):
-            check_count(entries)
-            return b"".join([self._line(raw, tag, metadata) for raw in one_by_one(entries)])
+            return None
+        return [entry.record.message for entry in decoded] if have_times(decoded) else None
 
     def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
         """Not done: there is little to be saved."""
