@@ -74,7 +74,7 @@ class Peer:
         while True:
             try:
                 values.append(await self.receive())
-            except (EOFError, ConnectionResetError):
+            except (EOFError, ConnectionResetError, BrokenPipeError):
                 return values
 
     def end_writing(self) -> None:

@@ -35,6 +35,8 @@ def check_forward(config: Config, listen: Listen, at: KeyPath, require: Require)
         at,
         (*at[:-1], "protocol"),
     )
+    if listen.protocol != "forward":
+        return
     _check_keys(forward, at, require)
     _check_sizes(config, forward, at, require)
     require(
