@@ -202,11 +202,17 @@ async def sizes(store: S3Store) -> dict[str, int]:
 
 async def test_a_preflight_costs_no_more_than_the_page_says(moto_s3: MotoS3) -> None:  # noqa: F811
     counted: Counter[str] = Counter()
+
+    def count(operation: str, code: str, seconds: float) -> None:
+        # A busy machine may keep an answer from coming: then the request is made again.
+        if code in ("ok", "PreconditionFailed", "NoSuchKey", "404"):
+            counted[operation] += 1
+
     store = S3Store(
         moto_s3.make_bucket(),
         options=S3Options(endpoint_url=moto_s3.endpoint_url, addressing="path"),
         clock=SystemClock(),
-        observer=lambda operation, code, seconds: counted.update([operation]),
+        observer=count,
     )
     await preflight(store, "scratch/unique")
     await store.close()
