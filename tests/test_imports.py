@@ -14,10 +14,11 @@ PACKAGE = Path(__file__).parents[1] / "agent" / "hf_agent"
 ALLOWED: dict[str, set[str]] = {
     # The libraries: each can be lifted out and used alone.
     "store": {"clock"},
-    "hyperfile": {"clock", "store.base"},
+    "hyperfile": {"clock", "store"},
+    "fs": {"clock", "hyperfile", "store"},
     "wal": {"clock"},
     # What sits on them.
-    "config": {"ingest.stream_name"},
+    "config": {"ingest.forward.stream_template", "ingest.stream_name"},
     "metrics": {"", "tallies"},
     "tallies": set(),
     "logs": set(),
@@ -60,6 +61,8 @@ FORBIDDEN_LIBRARIES = {
 SANS_IO = (
     "ingest/append_messages.py",
     "ingest/append_protocol.py",
+    "ingest/forward/reader.py",
+    "ingest/forward/scan.py",
     "ingest/lines.py",
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",

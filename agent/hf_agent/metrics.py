@@ -21,7 +21,7 @@ from hf_agent.tallies import DurationTally, TrafficTallies
 
 __all__ = ["PROTOCOLS", "Metrics"]
 
-PROTOCOLS = ("append", "lines")
+PROTOCOLS = ("append", "lines", "forward")
 
 _LATENCY = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -30,6 +30,7 @@ _LATENCY = (
 _REJECT_REASONS = (
     *("too_large", "bad_stream", "too_many_streams", "wal_full", "wal_failed"),
     *("malformed", "incomplete", "no_buffer_space"),
+    *("unauthorized", "unsupported"),
 )
 _FLUSH_FAILURES = ("retry", "conflict", "refused", "corrupt")
 _PREFLIGHT_RESULTS = ("ok", "retry", "refused")
@@ -66,6 +67,9 @@ class Metrics:
         )
         self.deduplicated_records = counter(
             "deduplicated_records", "Records sent again and not stored twice."
+        )
+        self.forward_fallback_records = counter(
+            "forward_fallback_records", "Events whose tag makes no stream's name."
         )
         self.append_duration = duration("append_duration_seconds", "Received until durable.")
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))

@@ -23,6 +23,7 @@ from hf_agent.wal.errors import WalLocked
 GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = (
     *("run", "check-config", "append", "ls", "stat", "log", "cat", "tail"),
+    *("diff", "cp", "write", "truncate", "zero", "rollback", "rm", "verify"),
     *("wal", "flush", "status"),
 )
 

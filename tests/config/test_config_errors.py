@@ -61,7 +61,7 @@ def test_a_key_that_resembles_nothing_still_gets_a_hint() -> None:
 
 def test_access_lists_and_other_protocols_are_not_there_yet() -> None:
     assert "unknown key" in error_of(MINIMAL.replace("[store]", "allow_uids = [0]\n[store]"))
-    assert 'not one of "append", "lines"' in error_of(
+    assert 'not one of "append", "lines", "forward"' in error_of(
         MINIMAL.replace("[store]", 'protocol = "syslog"\n[store]')
     )
 
@@ -127,6 +127,8 @@ def test_broken_toml_is_shown_with_its_line() -> None:
         ("wal", 'when_full = "blok"', 'not one of "block", "reject"; did you mean "block"?'),
         ("wal", 'max_batch_bytes = "32MiB"', "must not be above wal.max_pending_bytes"),
         ("wal", "max_producers = 0", "must be from 1 to"),
+        ("wal", "max_chunk_ids = 0", "must be from 1 to"),
+        ("wal", 'max_chunk_age = "31d"', "must be from 1 to"),
         ("flush", "interval = -1", "not a duration"),
         ("flush", "interval = inf", "not a duration"),
         ("flush", "interval = 0", "must be from"),
@@ -169,6 +171,60 @@ def test_what_a_listener_may_not_have(line: str, what: str) -> None:
         assert what in error_of(MINIMAL.replace('path = "/run/a.sock"', line))
     else:
         assert what in " ".join(errors_of(MINIMAL.replace("[store]", f"{line}\n[store]")))
+
+
+FORWARD = MINIMAL.replace("[store]", 'protocol = "forward"\n[store]')
+
+
+def with_forward(*lines: str) -> str:
+    return FORWARD.replace("[store]", "\n".join(["[listen.forward]", *lines, "[store]"]))
+
+
+def test_a_forward_table_needs_its_protocol() -> None:
+    table = '[listen.forward]\nformat = "msgpack"\n[store]'
+    message = error_of(MINIMAL.replace("[store]", table))
+    assert 'protocol "append" does not have this table' in message
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('format = "jsn"', 'not one of "json", "msgpack"; did you mean "json"?'),
+        ('time_key = "$time"', "must not begin with $"),
+        ('time_key = "a\\"b"', "must not begin with $, nor hold quotes"),
+        ('message_key = "a\\nb"', "control characters"),
+        ('time_key = "map"', "taken for values that JSON cannot say"),
+        ('tag_key = "time"', "must not be that of the time (time)"),
+        ('format = "msgpack"\nmessage_key = "log"', 'format "msgpack" keeps entries as they come'),
+        ('format = "msgpack"\ntag_key = "tag"', 'format "msgpack" keeps entries as they come'),
+        ('fallback_stream = "a b"', "not a stream's name"),
+        ("max_message_bytes = 100", "must be from 4096"),
+        ('max_unpacked_bytes = "2GiB"', "must be from 4096"),
+        ('max_message_bytes = "64MiB"', "must leave 65536 bytes of agent.receive_buffer_bytes"),
+        ('[[listen.forward.users]]\nname = "a"\npassword = "b"', "users need a shared_key"),
+        ('shared_key = "k"\nhostname = ""', "empty"),
+        ('shared_key = "k"\n[[listen.forward.users]]\nname = "a"', "missing: it has no default"),
+        ("timekey = 1", "the nearest known key is listen[0].forward.time_key"),
+    ],
+)
+def test_what_a_forward_table_may_not_have(line: str, what: str) -> None:
+    assert what in error_of(with_forward(line))
+
+
+def test_two_forward_users_cannot_have_one_name() -> None:
+    user = '[[listen.forward.users]]\nname = "a"\npassword = "b"'
+    assert "the same name" in error_of(with_forward('shared_key = "k"', user, user))
+
+
+@pytest.mark.parametrize("stream", ["{tag", "{tag[x]}", "{stream}", "a b"])
+def test_what_a_forward_stream_may_not_be(stream: str) -> None:
+    text = FORWARD.replace("[store]", f'stream = "{stream}"\n[store]')
+    assert "not a " in error_of(text)
+
+
+def test_secrets_do_not_stand_in_errors() -> None:
+    text = with_forward('shared_key = "hunter2"', 'hostname = ""', 'time_key = "$"')
+    assert "hunter2" not in " ".join(errors_of(text))
 
 
 def test_a_record_must_fit_the_buffers_it_passes() -> None:

@@ -43,7 +43,11 @@ MOST_REQUESTS_BEFORE_THE_KILL = 24
 RATE = 0.1
 """Every tenth request begins a fault. A stream that met one opens its container anew, which takes
 about ten requests: with many more faults most flushes would be the next one's beginning."""
-STALL = 0.2
+PREFLIGHT = "/.hf-agent-preflight/"
+"""Its requests are spared: there are so many at each start that the kill would come before any
+flush, and all have to come through in one try. It meets faults in a test of its own."""
+READ_TIMEOUT = "500ms"
+"""What ends an answer that stalls."""
 FLUSH = 'interval = "20ms"\nretry_min = "5ms"\nretry_max = "50ms"\nshutdown_timeout = "60s"'
 
 
@@ -93,11 +97,15 @@ def run_on(server: S3Server, plan: FaultPlan, folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     breakpoint = Breakpoint(rng.randrange(MOST_REQUESTS_BEFORE_THE_KILL))
     bucket = server.make_bucket()
-    with behind_faults(server, plan, stall=STALL, breakpoint=breakpoint) as faulty:
+    with behind_faults(server, plan, breakpoint=breakpoint, spared=PREFLIGHT) as faulty:
         agent = AgentProcess(
             folder / "a",
             store_url=f"s3://{bucket}/logs",
-            s3={"endpoint_url": faulty.endpoint_url, "addressing": "path"},
+            s3={
+                "endpoint_url": faulty.endpoint_url,
+                "addressing": "path",
+                "read_timeout": READ_TIMEOUT,
+            },
             env=server.env,
             flush=FLUSH,
         )

@@ -71,7 +71,7 @@ def test_appends_go_on_until_the_wal_is_full_and_everything_arrives_once(
             assert status == 503
             assert "WAL full" in reasons
             if mode == "403":
-                assert "refused" in agent.get("/readyz")[1]
+                wait_until(agent, lambda status: any("refused" in x for x in status["reasons"]))
         relay.set("pass")
         sender.join(120)
         assert sent.is_set(), agent.log_text()

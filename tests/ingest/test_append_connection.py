@@ -11,7 +11,7 @@ import uvloop
 
 from hf_agent import __version__
 from hf_agent.ingest.append_messages import MAX_ID
-from hf_agent.ingest.sink import Rejected
+from hf_agent.ingest.sink import Mark, Rejected
 from support.listening import listening
 from support.wire import Wire, frame
 
@@ -78,7 +78,7 @@ async def test_a_batch_is_taken_as_one_unit(tmp_path: Path) -> None:
         assert await wire.receive() == ["ack", 7, {"app": 4}]
         (taken,) = setup.sink.taken
         assert (bytes(taken.data), taken.records) == (b"abcd", 3)
-        assert taken.mark is not None and (taken.mark.producer, taken.mark.id) == ("p", 7)
+        assert taken.mark == Mark("p", 7)
         assert setup.metric("received_records_total", protocol="append") == 3
         await wire.close()
 

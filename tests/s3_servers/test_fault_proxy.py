@@ -68,11 +68,14 @@ def proxied(
     stall: float = 30.0,
     breakpoint: Breakpoint | None = None,
     timeout: float = 30.0,
+    spared: str = "",
 ) -> Iterator[tuple[Client, Server]]:
     """A client, a server, and a proxy with these faults between them."""
     server = Server()
     with HttpProxy(server) as far:
-        handler = FaultHandler(Backend(far.url), Script(faults), stall=stall, breakpoint=breakpoint)
+        handler = FaultHandler(
+            Backend(far.url), Script(faults), stall=stall, breakpoint=breakpoint, spared=spared
+        )
         with HttpProxy(handler) as near:
             client = Client(near.url, timeout)
             try:
@@ -219,6 +222,13 @@ def test_a_breakpoint_holds_the_request_that_the_server_has_done() -> None:
     assert answers == [200, 200]
 
 
+def test_requests_that_are_spared_meet_nothing_and_are_not_counted() -> None:
+    breakpoint = Breakpoint(0)
+    with proxied(fault(Fault.FORBIDDEN), breakpoint=breakpoint, spared="a key") as (client, _):
+        assert client.ask()[0] == 200
+    assert not breakpoint.reached.is_set()
+
+
 def test_a_server_that_is_away_is_a_bad_gateway() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -295,6 +305,22 @@ async def test_a_write_delivered_twice_is_refused_the_second_time(moto_s3: MotoS
         with pytest.raises(StoreConflict):
             await store.create("key", b"x")
         assert (await store.get("key")).data == b"x"
+        await store.close()
+
+
+@pytest.mark.parametrize("nbytes", [10, 200_000])
+async def test_a_write_whose_answer_was_lost_is_open_or_a_conflict(
+    moto_s3: MotoS3, nbytes: int
+) -> None:
+    """On a connection that was kept, where aiohttp sends a small body once more by itself."""
+    bucket = moto_s3.make_bucket()
+    lost = Logged(Operation.CONDITIONAL_PUT, 1, Decision(Fault.RESET_AFTER))
+    with behind_faults(moto_s3, Script([lost])) as server:
+        store = S3Store(bucket, options=server.options(), clock=SystemClock())
+        await store.create("before", b"x")
+        with pytest.raises((StoreRetry, StoreConflict)):
+            await store.create("key", bytes(nbytes), metadata={"hf-write": "mine"})
+        assert (await store.head("key")).metadata == {"hf-write": "mine"}
         await store.close()
 
 

@@ -116,6 +116,21 @@ async def test_a_long_listing_is_followed_to_its_end(stub: StubServer) -> None:
     assert await make(stub.url).abort_left_uploads("", before=LATER) == 9
 
 
+async def test_a_server_that_lists_by_no_prefix_is_asked_for_all(stub: StubServer) -> None:
+    """As MinIO does: by the whole key of an object, or everything."""
+
+    def respond(request: Recorded) -> Answer:
+        if request.method == "DELETE":
+            return Answer(204)
+        uploads = [("node-1/app/1", "1"), ("node-2/app/1", "2")]
+        return listing([] if request.query.get("prefix") else uploads)
+
+    stub.respond = respond
+    assert await make(stub.url).abort_left_uploads("node-1/", before=LATER) == 1
+    ended = [request.query["uploadId"] for request in stub.requests if request.method == "DELETE"]
+    assert ended == ["1"]
+
+
 async def test_a_listing_that_goes_in_circles_is_given_up(stub: StubServer) -> None:
     stub.respond = lambda request: listing([], marker="same")
     with pytest.raises(StoreRetry, match="does not go on"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from hf_agent.store.base import (
     ObjectData,
     ObjectInfo,
     StoreConflict,
-    StoreError,
     StoreRefused,
     StoreRetry,
 )
@@ -128,7 +126,7 @@ async def test_a_second_write_without_an_answer_is_found_out_by_what_is_there() 
 
     store.after = after
     await refused(store, "more than one of 8 that created an object at the same time")
-    assert writes == 1
+    assert writes == 1  # the others were refused
 
 
 class InParts(MemoryStore):
@@ -219,9 +217,9 @@ async def test_scratch_keys_in_use_are_left_alone() -> None:
     [
         (
             "list",
-            "listing is denied: allow s3:ListBucket on the bucket (without it, S3 answers 403",
+            "listing is denied: allow s3:ListBucket on the bucket (else S3 answers 403",
         ),
-        ("get", "reading is denied: allow s3:GetObject, and s3:ListBucket without a condition"),
+        ("get", "reading is denied: allow s3:GetObject, and s3:ListBucket with no condition"),
         ("head", "reading is denied: allow s3:GetObject"),
         ("create", "writing is denied: allow s3:PutObject"),
         ("replace", "writing is denied: allow s3:PutObject"),
@@ -274,39 +272,73 @@ async def test_another_refusal_is_passed_on_as_it_is() -> None:
     assert await refused(store, "create the bucket") == "no such bucket; create the bucket"
 
 
-@asynccontextmanager
-async def failing_once(
-    store: MemoryStore, number: int, when: str, error: StoreError
-) -> AsyncIterator[list[int]]:
-    """The `number`th call fails, before it has its effect or with its answer lost."""
-    calls = [0]
-
-    def fail(call: Call) -> None:
-        calls[0] += 1
-        if calls[0] == number + 1:
-            raise error
-
-    setattr(store, when, fail)
-    yield calls
-    setattr(store, when, lambda call: None)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_fault_at_any_call_means_that_nothing_is_known_yet(when: str) -> None:
+async def test_a_fault_at_any_call_is_got_over(when: str) -> None:
+    """Before the call has its effect, or with its answer lost."""
     number = 0
     while True:
         store = MemoryStore()
-        async with failing_once(store, number, when, StoreRetry("fault")) as calls:
-            try:
-                await preflight(store, SCRATCH)
-            except StoreRetry:
-                pass
+        calls = [0]
+
+        def fail(call: Call, calls: list[int] = calls, number: int = number) -> None:
+            calls[0] += 1
+            if calls[0] == number + 1:
+                raise StoreRetry("fault")
+
+        setattr(store, when, fail)
+        await preflight(store, SCRATCH)
         if calls[0] <= number:
             break
         assert store.objects == {}, number
-        await preflight(store, SCRATCH)
         number += 1
     assert number > (30 if when == "before" else 15)
+
+
+async def test_a_store_that_goes_away_at_any_call_leaves_it_open() -> None:
+    number = 0
+    while True:
+        store = MemoryStore()
+        calls = [0]
+
+        def away(call: Call, calls: list[int] = calls, number: int = number) -> None:
+            calls[0] += 1
+            if calls[0] > number:
+                raise StoreRetry("no route to host")
+
+        store.before = away
+        try:
+            await preflight(store, SCRATCH)
+        except StoreRetry as error:
+            assert str(error) == "no route to host"
+        else:
+            break
+        number += 1
+    assert number > 30
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_random_faults_never_make_a_good_store_unfit(seed: int) -> None:
+    print(f"seed={seed}")
+    rng = random.Random(seed)
+    store = MemoryStore()
+
+    def fault(call: Call) -> None:
+        if rng.random() < 0.15:
+            kind = rng.choice((StoreRetry, StoreRetry, StoreRefused))
+            raise coded(kind("fault"), "AccessDenied" if kind is StoreRefused else "500")
+
+    store.before = store.after = fault
+    for attempt in range(20):
+        try:
+            await preflight(store, f"{SCRATCH}{attempt}")
+        except StoreRetry:
+            continue
+        except StoreRefused as error:
+            assert error.code == "AccessDenied"
+            continue
+        break
+    else:
+        pytest.fail("it never passed")
 
 
 async def test_a_write_that_was_sent_twice_on_its_way_counts_once() -> None:

@@ -27,12 +27,14 @@ class AgentProcess:
         flush: str = 'interval = "200ms"',
         env: Mapping[str, str] | None = None,
         lines_stream: str = "lines",
+        forward: str = "",
         max_record_bytes: str = "8MiB",
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.append_socket = folder / "append.sock"
         self.lines_socket = folder / "lines.sock"
+        self.forward_socket = folder / "forward.sock"
         self.http_socket = folder / "http.sock"
         self.wal_dir = folder / "wal"
         self.store_url = store_url or f"file://{folder}/store"
@@ -56,6 +58,12 @@ path = "{self.lines_socket}"
 protocol = "lines"
 max_record_bytes = "{max_record_bytes}"
 stream = "{lines_stream}"
+[[listen]]
+path = "{self.forward_socket}"
+protocol = "forward"
+max_record_bytes = "{max_record_bytes}"
+[listen.forward]
+{forward}
 [wal]
 {wal}
 [flush]

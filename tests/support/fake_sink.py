@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Taken:
     data: Buffer
     records: int
     mark: Mark | None
+    chunks: tuple[ChunkMark, ...] = ()
 
 
 class FakeSink:
@@ -35,6 +36,7 @@ class FakeSink:
         self.refusals: dict[str, Rejected] = {}
         self.refuse_all: Rejected | None = None
         self.marks: dict[str, int] = {}
+        self.chunks: dict[bytes, int] = {}
         self.flushes: list[str | None] = []
         self.stored_asked: list[tuple[str, int]] = []
         self.status_answer: dict[str, Any] = {"ready": True}
@@ -54,12 +56,21 @@ class FakeSink:
         self._room_waiters.append(callback)
         self._changed.set()
 
-    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+    def append(
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
+    ) -> Receipt:
         assert self.room, "append without room"
         refusal = self.refuse_all or self.refusals.get(stream)
         if refusal is not None:
             raise refusal
-        self.taken.append(Taken(stream, data, records, mark))
+        self.taken.append(Taken(stream, data, records, mark, tuple(chunks)))
+        self.chunks.update(chunks)
         if mark is not None:
             self.marks[mark.producer] = mark.id
         self._positions[stream] = self._positions.get(stream, 0) + len(data)
@@ -71,6 +82,9 @@ class FakeSink:
 
     def last_id(self, producer: str) -> int:
         return self.marks.get(producer, 0)
+
+    def chunk_progress(self, key: bytes) -> int:
+        return self.chunks.get(key, 0)
 
     def barrier(self) -> int:
         return self.batch if self.one_batch else self.batch - 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_agent.clock import Clock, SystemClock
+from hf_agent.config import Forward
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
@@ -27,6 +28,7 @@ class SocketConfig:
     group: str = ""
     max_connections: int = 100
     max_record_bytes: int = 1 << 20
+    forward: Forward = field(default_factory=Forward)
 
 
 class Setup:
@@ -75,6 +77,7 @@ async def listening(
     max_connections: int = 100,
     clock: Clock | None = None,
     budget_bytes: int = 64 << 20,
+    forward: Forward | None = None,
 ) -> AsyncIterator[Setup]:
     """A listener that is closed at the end, with everything of it gone."""
     config = SocketConfig(
@@ -83,6 +86,7 @@ async def listening(
         stream=stream,
         max_record_bytes=max_record_bytes,
         max_connections=max_connections,
+        forward=forward or Forward(),
     )
     setup = Setup(config, clock or SystemClock(), budget_bytes)
     await setup.listener.start()

@@ -1,4 +1,4 @@
-"""Commands in README, found by the HTML comments that mark them."""
+"""Blocks in README and the pages, found by the HTML comments that mark them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def marked(name: str) -> list[str]:
-    """The lines of the code block behind the comment `<!-- name -->`."""
-    text = (ROOT / "README.md").read_text()
-    found = re.findall(rf"^<!-- {re.escape(name)} -->\n```sh\n(.*?)^```$", text, re.M | re.S)
-    assert len(found) == 1, f"README marks {len(found)} blocks as {name}"
-    return [line for line in found[0].splitlines() if line]
+    """The lines of README's commands behind the comment `<!-- name -->`."""
+    return [line for line in block("README.md", name, "sh").splitlines() if line]
+
+
+def block(page: str, name: str, language: str) -> str:
+    """The code block of a page behind the comment `<!-- name -->`."""
+    text = (ROOT / page).read_text()
+    pattern = rf"^<!-- {re.escape(name)} -->\n```{language}\n(.*?)^```$"
+    found = re.findall(pattern, text, re.M | re.S)
+    assert len(found) == 1, f"{page} marks {len(found)} blocks as {name}"
+    return str(found[0])

@@ -27,10 +27,15 @@ CONFIG = WalConfig(
     max_record_bytes=6 << 10,
     max_streams=6,
     max_marks=4,
+    max_binary_marks=3,
     index_cache_bytes=512,
 )
 STREAMS = ("a", "b/c", "d", "e", "f", "g")
-KEYS = ("k1", "k2", "k3", "k4", "k5", "k6")
+KEYS: tuple[str | bytes, ...] = (
+    *("k1", "k2", "k3", "k4", "k5", "k6"),
+    *(b"k1", b"\xff2", b"k3", b"k4", b"k5"),
+)
+MARKS_KEPT = {str: CONFIG.max_marks, bytes: CONFIG.max_binary_marks}
 
 
 @dataclass
@@ -39,14 +44,15 @@ class Model:
 
     data: dict[str, bytes] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
-    marks: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    marks: OrderedDict[str | bytes, int] = field(default_factory=OrderedDict)
 
-    def mark(self, key: str, value: int) -> None:
+    def mark(self, key: str | bytes, value: int) -> None:
         if value > self.marks.get(key, 0):
             self.marks[key] = value
             self.marks.move_to_end(key)
-        while len(self.marks) > CONFIG.max_marks:
-            self.marks.popitem(last=False)
+        alike = [other for other in self.marks if type(other) is type(key)]
+        for oldest in alike[: -MARKS_KEPT[type(key)]]:
+            del self.marks[oldest]
 
 
 class ModelRun:
@@ -105,17 +111,17 @@ class ModelRun:
         name = self.rng.choice(STREAMS)
         size = self.rng.choice((0, 1, 7, 8, 200, 700, 3000, CONFIG.max_record_bytes))
         data = self.rng.randbytes(size)
-        mark = None
-        if self.rng.random() < 0.4:
-            mark = (self.rng.choice(KEYS), self.next_mark)
+        marks = []
+        while self.rng.random() < 0.4:
+            marks.append((self.rng.choice(KEYS), self.next_mark))
             self.next_mark += 1
         view = self.wal.stream(name)
-        taken = self.wal.append(name, data, mark=mark)
-        if not size and mark is None and view is not None:
+        taken = self.wal.append(name, data, marks=marks)
+        if not size and not marks and view is not None:
             return
         model = self._model(taken.batch)
         model.data[name] = model.data.get(name, b"") + data
-        if mark is not None:
+        for mark in marks:
             model.mark(*mark)
         assert taken.position == len(model.data[name])
 

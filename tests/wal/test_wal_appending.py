@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hf_agent.wal import RecordTooLarge, TooManyStreams, WalError, WalStateError
+from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalError, WalStateError
 from support.wal_disk import MemoryDisk
 from support.wal_tools import SMALL, fill_file, open_wal, read_all, sequences, settle
 
@@ -80,7 +80,7 @@ def test_a_note_and_a_mark_have_limits_too() -> None:
     with pytest.raises(RecordTooLarge, match="note is too large"):
         wal.note("s", bytes(SMALL.max_note_bytes + 1))
     with pytest.raises(RecordTooLarge, match="mark is too large"):
-        wal.append("s", b"x", mark=("k" * 256, 1))
+        wal.append("s", b"x", marks=[("k" * 256, 1)])
 
 
 def test_streams_are_bounded_and_known_ones_go_on() -> None:
@@ -107,7 +107,7 @@ def test_an_empty_append_is_as_durable_as_what_came_before() -> None:
 def test_an_empty_append_can_name_a_stream_and_carry_a_mark() -> None:
     disk = MemoryDisk()
     wal = open_wal(disk)
-    taken = wal.append("s", b"", mark=("k", 5))
+    taken = wal.append("s", b"", marks=[("k", 5)])
     settle(wal)
     assert wal.durable_batch == taken.batch
     wal.close()
@@ -122,8 +122,8 @@ def test_an_empty_append_can_name_a_stream_and_carry_a_mark() -> None:
 def test_marks_only_rise() -> None:
     disk = MemoryDisk()
     wal = open_wal(disk)
-    wal.append("s", b"x", mark=("k", 9))
-    wal.append("s", b"y", mark=("k", 4))
+    wal.append("s", b"x", marks=[("k", 9)])
+    wal.append("s", b"y", marks=[("k", 4)])
     assert wal.last_mark("k") == 9
     assert wal.last_mark("other") == 0
     settle(wal)
@@ -135,7 +135,7 @@ def test_of_too_many_marks_the_one_raised_longest_ago_is_forgotten() -> None:
     disk = MemoryDisk()
     wal = open_wal(disk, replace(SMALL, max_marks=3))
     for key in ("a", "b", "c", "a", "d"):
-        wal.append("s", b"x", mark=(key, wal.last_mark(key) + 1))
+        wal.append("s", b"x", marks=[(key, wal.last_mark(key) + 1)])
         settle(wal)
     expected = {"a": 2, "b": 0, "c": 1, "d": 1}
     assert {key: wal.last_mark(key) for key in "abcd"} == expected
@@ -144,10 +144,30 @@ def test_of_too_many_marks_the_one_raised_longest_ago_is_forgotten() -> None:
     assert {key: again.last_mark(key) for key in "abcd"} == expected
 
 
+def test_marks_of_text_and_of_binary_keys_do_not_forget_each_other() -> None:
+    disk = MemoryDisk()
+    config = replace(SMALL, max_marks=2, max_binary_marks=3)
+    wal = open_wal(disk, config)
+    wal.append("s", b"x", marks=[("a", 1)])
+    for number in range(5):
+        wal.append("s", b"x", marks=[(b"%d" % number, 7)])
+    wal.append("s", b"x", marks=[("0", 8)])
+    settle(wal)
+    fill_file(wal)
+
+    def kept(wal: Wal) -> tuple[list[int], list[int]]:
+        binary = [wal.last_mark(b"%d" % number) for number in range(5)]
+        return binary, [wal.last_mark("a"), wal.last_mark("0")]
+
+    assert kept(wal) == ([0, 0, 7, 7, 7], [1, 8])
+    wal.close()
+    assert kept(open_wal(disk, config)) == ([0, 0, 7, 7, 7], [1, 8])
+
+
 def test_the_latest_note_wins_and_survives_files_and_reopening() -> None:
     disk = MemoryDisk()
     wal = open_wal(disk)
-    wal.append("s", b"x", mark=("k", 3))
+    wal.append("s", b"x", marks=[("k", 3)])
     for text in (b"one", b"two", b"three"):
         batch = wal.note("s", text)
     settle(wal)

@@ -36,7 +36,7 @@ class Written:
         for number in range(4):
             line = b"line %d, " % number * 20
             self.lines.append(line)
-            wal.append("log", line, mark=("producer", number + 1))
+            wal.append("log", line, marks=[("producer", number + 1)])
             settle(wal)
         self.image = image_of(self.disk)
         findings = list(inspect_wal(self.disk.root, disk=self.disk))

@@ -82,9 +82,9 @@ class Builder:
 
 def history(wal: Wal) -> bytes:
     """What the golden files below hold, by way of the library."""
-    wal.append("app", b"hello ", mark=("p", 7))
+    wal.append("app", b"hello ", marks=[("p", 7)])
     wal.append("app", b"world")
-    wal.append("sys/log", b"12345678")
+    wal.append("sys/log", b"12345678", marks=[(b"\xff\x00", 9)])
     wal.note("app", b"bound")
     settle(wal)
     filler = fill_file(wal)
@@ -101,7 +101,7 @@ def golden(wal_id: bytes, filler: bytes) -> dict[str, bytes]:
     app = first.record(1, 2, b"hello world", stream=1, end=False)
     sys_log = first.record(1, 2, b"12345678", stream=2, end=False)
     first.record(3, 2, b"bound", stream=1, end=False)
-    first.record(4, 2, b"\x81\xa1p\x07")
+    first.record(4, 2, b"\x82\xa1p\x07\xc4\x02\xff\x00\x09")
     chunk = filler[:4096]
     offsets: list[int] = []
     count = len(filler) // len(chunk) - 1  # the last one did not fit
@@ -120,7 +120,7 @@ def golden(wal_id: bytes, filler: bytes) -> dict[str, bytes]:
             [2, "sys/log", 8, 0, b""],
             [3, "filler", ends[-1], 0, b""],
         ],
-        [["p", 7]],
+        [["p", 7], [b"\xff\x00", 9]],
     ]
     second.record(5, batch + 1, msgpack.packb(snapshot))
     second.record(1, batch + 2, chunk, stream=3, position=ends[-1])

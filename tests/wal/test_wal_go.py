@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 
 from hf_agent.clock import SystemClock
-from hf_agent.wal import OsDisk, Wal, WalConfig, WalState, WalStateError
+from hf_agent.wal import OsDisk, Wal, WalConfig, WalState, WalStateError, writer
 from hf_agent.wal.disk import Buffer
 
 SMALL = WalConfig(file_bytes=64 << 10, max_bytes=1 << 20, max_record_bytes=16 << 10)
+
+
+@pytest.fixture(autouse=True)
+def any_disk_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else this machine does now."""
+    monkeypatch.setattr(writer, "_SLOW_SECONDS", 3600.0)
 
 
 class PacedDisk(OsDisk):
@@ -134,8 +140,9 @@ def test_a_large_batch_is_the_writer_threads(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_was_slow_once_is_left_to_the_writer_thread_for_a_while(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writer, "_SLOW_SECONDS", 0.001)
     disk = PacedDisk()
     log = Log(tmp_path / "wal", disk)
     disk.pause = 0.002

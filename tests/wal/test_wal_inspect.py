@@ -15,7 +15,7 @@ FIRST, SECOND = "0000000000000001.wal", "0000000000000002.wal"
 def written() -> MemoryDisk:
     disk = MemoryDisk()
     wal = open_wal(disk)
-    wal.append("app", b"hello", mark=("p", 1))
+    wal.append("app", b"hello", marks=[("p", 1)])
     wal.note("app", b"note")
     settle(wal)
     fill_file(wal)

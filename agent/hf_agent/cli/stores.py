@@ -19,6 +19,7 @@ from hf_agent.hyperfile.errors import NoSuchContainer
 from hf_agent.service.store_options import s3_options
 from hf_agent.store.base import Store
 from hf_agent.store.options import S3Options
+from hf_agent.store.retrying import RetryingStore
 from hf_agent.store.url import StoreUrlError, open_store, split_uri
 
 __all__ = ["StoreAccess", "run_async", "store_access", "store_options"]
@@ -50,9 +51,12 @@ class StoreAccess:
     @asynccontextmanager
     async def store(self, url: str) -> AsyncIterator[Store]:
         """The store at `url`."""
+        clock, rng = SystemClock(), system_random()
         try:
-            store = open_store(
-                absolute_url(url), options=self.options, clock=SystemClock(), rng=system_random()
+            store = RetryingStore(
+                open_store(absolute_url(url), options=self.options, clock=clock, rng=rng),
+                clock=clock,
+                rng=rng,
             )
         except StoreUrlError as error:
             raise click.UsageError(str(error)) from error

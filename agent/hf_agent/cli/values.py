@@ -10,7 +10,7 @@ import click
 
 from hf_agent.config.units import parse_size
 
-__all__ = ["ByteRange", "Moment", "RangeType"]
+__all__ = ["ByteRange", "Moment", "RangeType", "SizeType"]
 
 
 class ByteRange:
@@ -47,6 +47,18 @@ class RangeType(click.ParamType[ByteRange]):
         if end is not None and (start < 0) == (end < 0) and end < start:
             self.fail(f"{value!r} ends before it begins", param, ctx)
         return ByteRange(start, end)
+
+
+class SizeType(click.ParamType[int]):
+    """A number of bytes, with a unit if it pleases: `4096`, `4KiB`."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no size: write a number of bytes, or 64MiB", param, ctx)
 
 
 class Moment(click.ParamType[float]):

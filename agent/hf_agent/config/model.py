@@ -19,6 +19,8 @@ __all__ = [
     "Agent",
     "Config",
     "Flush",
+    "Forward",
+    "ForwardUser",
     "Http",
     "Kind",
     "Listen",
@@ -60,17 +62,40 @@ class Agent(Struct, frozen=True, kw_only=True):
     receive_buffer_bytes: Size = 64 << 20
 
 
+class ForwardUser(Struct, frozen=True, kw_only=True):
+    """`[[listen.forward.users]]`"""
+
+    name: str
+    password: str
+
+
+class Forward(Struct, frozen=True, kw_only=True):
+    """`[listen.forward]`: of a socket with protocol `forward`"""
+
+    format: Literal["json", "msgpack"] = "json"
+    time_key: str = "time"
+    tag_key: str = ""
+    message_key: str = ""
+    fallback_stream: str = "forward-fallback"
+    max_message_bytes: Size = 16 << 20
+    max_unpacked_bytes: Size = 64 << 20
+    shared_key: str = ""
+    hostname: str = "hf-agent"
+    users: tuple[ForwardUser, ...] = ()
+
+
 class Listen(Struct, frozen=True, kw_only=True):
     """`[[listen]]`: one Unix socket"""
 
     path: str
-    protocol: Literal["append", "lines"] = "append"
+    protocol: Literal["append", "lines", "forward"] = "append"
     stream: str = ""
     mode: Mode = 0o660
     owner: str = ""
     group: str = ""
     max_connections: Count = 1024
     max_record_bytes: Size = 8 << 20
+    forward: Forward = Forward()
 
 
 class Wal(Struct, frozen=True, kw_only=True):
@@ -83,6 +108,8 @@ class Wal(Struct, frozen=True, kw_only=True):
     max_batch_bytes: Size = 4 << 20
     max_pending_bytes: Size = 16 << 20
     max_producers: Count = 16_384
+    max_chunk_ids: Count = 65_536
+    max_chunk_age: Duration = 3600.0
 
 
 class Flush(Struct, frozen=True, kw_only=True):

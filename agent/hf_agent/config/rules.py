@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 
 from hf_agent.config.errors import Problems
+from hf_agent.config.forward_rules import check_forward
 from hf_agent.config.listen_address import parse_listen_address
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import FIRST_LINE, Config, Listen
 from hf_agent.config.s3_rules import S3_RANGES, check_endpoint, check_proxy, s3_rules
 from hf_agent.config.urls import check_url
+from hf_agent.ingest.forward.stream_template import StreamTemplate
 from hf_agent.ingest.stream_name import MAX_STREAM_NAME_BYTES, is_stream_name
 
 __all__ = ["check"]
@@ -25,6 +27,8 @@ _RANGES: dict[KeyPath, tuple[float, float]] = {
     ("wal", "max_batch_bytes"): (4096, 256 * _MIB),
     ("wal", "max_pending_bytes"): (4096, 1 << 30),
     ("wal", "max_producers"): (1, 1_000_000),
+    ("wal", "max_chunk_ids"): (1, 1_000_000),
+    ("wal", "max_chunk_age"): (1, 30 * 86_400),
     ("flush", "interval"): (0.01, 7 * 86_400),
     # One checkpoint's first part holds at most 1 GiB, the block map's nodes included.
     ("flush", "bytes"): (1, 512 * _MIB),
@@ -115,6 +119,7 @@ class _Rules:
             )
             taken.setdefault(real, (*at, "path"))
             self._record_fits(listen, (*at, "max_record_bytes"))
+            check_forward(config, listen, (*at, "forward"), self._require)
 
     def _stream(self, listen: Listen, path: KeyPath, protocol: KeyPath) -> None:
         if listen.protocol == "append":
@@ -124,6 +129,9 @@ class _Rules:
                 path,
                 protocol,
             )
+            return
+        if listen.protocol == "forward":
+            self._parses(StreamTemplate, listen.stream, path)
             return
         self._require(
             bool(listen.stream),

@@ -21,6 +21,7 @@ from hf_agent.hyperfile.errors import (
     CheckpointsExhausted,
     ConflictError,
     ContainerExists,
+    ReadOnlyLayout,
 )
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.history import ancestors, read_checkpoints
@@ -157,7 +158,13 @@ class Appender:
         """
         if len(writer_id) != WRITER_ID_BYTES:
             raise ValueError(f"a writer id has {WRITER_ID_BYTES} bytes, not {len(writer_id)}")
-        state = await reach_state_for_writing(store, key, clock=clock, rng=rng, writer_id=writer_id)
+        state = await reach_state_for_writing(
+            *(store, key),
+            clock=clock,
+            rng=rng,
+            writer_id=writer_id,
+            refuse=_refuse_what_is_not_appended_to,
+        )
         trailer = None
         # What is damaged must not go into the next checkpoint, under a checksum of its own.
         found = await read_newest_checkpoint(store, state)
@@ -340,3 +347,17 @@ def _history(store: Store, state: State, newest: int) -> AsyncIterator[FoundChec
     numbers = range(newest, 0, -1)
     found = read_checkpoints(store, state.key, numbers, state.inode.meta.pointer_format)
     return ancestors(found, newest)
+
+
+def _refuse_what_is_not_appended_to(state: State) -> None:
+    meta = state.inode.meta
+    if meta.pointer_format is not PointerFormat.PARTED:
+        what = (
+            f"has pointer format {int(meta.pointer_format)}; an appender appends only to "
+            f"containers of format {int(PointerFormat.PARTED)}"
+        )
+    elif max_append_bytes(meta) == 0:
+        what = f"has blocks of {meta.data_block_size} bytes, too large for one checkpoint"
+    else:
+        return
+    raise ReadOnlyLayout(f"the container {what}; append to another key key={state.key}")

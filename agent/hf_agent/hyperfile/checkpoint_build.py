@@ -103,6 +103,11 @@ class CheckpointBuild:
         """Whether `object` and `inode_bytes` are what will be written."""
         return self.number > 0
 
+    @property
+    def object_bytes(self) -> int:
+        """Length of the object."""
+        return len(self.object)
+
     def seal(self, *, number: int, base: int, now_ns: int, writer_id: bytes, position: int) -> None:
         """Fill in all that is not data. May be called again, with another number.
 

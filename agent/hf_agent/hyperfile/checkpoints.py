@@ -33,11 +33,13 @@ class Checkpoint:
 
     number: int
     time: float
-    """When it was written, by its writer's clock: the inode's mtime, in Unix seconds."""
+    """When it was written, by its writer's clock: the inode's ctime, in Unix seconds."""
     size: int
     """Length of the content in bytes."""
     changed_blocks: int
     """Data blocks that it wrote, over all of its parts."""
+    changed_bytes: int
+    """What these blocks take up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,14 @@ async def checkpoint_at(store: Store, key: str, time: float) -> Checkpoint | Non
         middle = (low + high) // 2
         # Numbers that are no checkpoints have no time: look further down, for the next that is.
         found = await _first(store, state, numbers[low : middle + 1])
-        if found is not None and found.inode.mtime_ns > time * 1e9:
+        if found is not None and found.inode.ctime_ns > time * 1e9:
             high = bisect_left(numbers, found.header.checkpoint)
         else:
             low = middle + 1
     # Begin above it: which of its neighbours belong to the history shows from their descendants.
     begin = min(low + _BRIDGED, len(numbers))
     async for found in _walk(store, state, numbers[:begin], from_newest=begin == len(numbers)):
-        if found.inode.mtime_ns <= time * 1e9:
+        if found.inode.ctime_ns <= time * 1e9:
             return await _describe(store, state, objects, found)
     return None
 
@@ -150,9 +152,11 @@ async def _describe(
         return header.data_blocks if of_this else 0
 
     parts = await map_concurrently(blocks, objects.parts.get(number, ()), limit=_PARTS_AT_A_TIME)
+    changed_blocks = found.header.data_blocks + sum(parts)
     return Checkpoint(
         number=number,
-        time=found.inode.mtime_ns / 1e9,
+        time=found.inode.ctime_ns / 1e9,
         size=found.inode.size,
-        changed_blocks=found.header.data_blocks + sum(parts),
+        changed_blocks=changed_blocks,
+        changed_bytes=changed_blocks << found.header.data_shift,
     )

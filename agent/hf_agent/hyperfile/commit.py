@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
-from hf_agent.hyperfile.checkpoint_build import CheckpointBuild
 from hf_agent.hyperfile.errors import (
     CheckpointsExhausted,
     ConflictError,
@@ -22,14 +22,14 @@ from hf_agent.hyperfile.errors import (
 from hf_agent.hyperfile.fingerprints import fingerprint
 from hf_agent.hyperfile.history import ancestors, read_checkpoints
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, MAX_CHECKPOINT, decode_inode, with_flags
-from hf_agent.hyperfile.keys import inode_key, part_key
+from hf_agent.hyperfile.keys import checkpoint_key, inode_key
 from hf_agent.hyperfile.opening import FoundCheckpoint, State, reach_state
 from hf_agent.hyperfile.refused_write import object_is_ours
 from hf_agent.hyperfile.stored_trailer import read_trailer
 from hf_agent.hyperfile.take_up import WRITE_MARK
-from hf_agent.store.base import Store, StoreConflict, StoreNotFound, StoreRetry
+from hf_agent.store.base import Body, Store, StoreConflict, StoreNotFound, StoreRetry
 
-__all__ = ["CheckpointCommit", "Committed"]
+__all__ = ["CheckpointCommit", "CommitBuild", "CommitParts", "Committed"]
 
 _MAX_SWAPS = 8
 """Tries of the swap while only compactions change the inode, before the caller's backoff."""
@@ -37,6 +37,49 @@ _SEALED_INLINE_BYTES = 256 << 10
 """Smaller builds are sealed faster than a thread would begin to."""
 _MAX_STEPS_BACK = 1000
 """Checkpoint numbers looked at to find ours below the state of another writer."""
+
+
+class CommitBuild(Protocol):
+    """What a commit publishes."""
+
+    @property
+    def number(self) -> int:
+        """The checkpoint number that it is sealed for; 0 when it is not sealed."""
+        ...
+
+    @property
+    def inode_bytes(self) -> bytes:
+        """The inode that goes with it; once sealed."""
+        ...
+
+    @property
+    def object(self) -> Body:
+        """The object that is the checkpoint; once sealed."""
+        ...
+
+    @property
+    def object_bytes(self) -> int:
+        """How much there is to seal."""
+        ...
+
+    def seal(self, *, number: int, base: int, now_ns: int, writer_id: bytes, position: int) -> None:
+        """Make the checkpoint ready under a number; may be called again, from any thread."""
+        ...
+
+
+class CommitParts(Protocol):
+    """The other objects of a checkpoint, which are written before the one that is the checkpoint.
+
+    Both methods may be called again after they raised, and for another number.
+    """
+
+    async def prepare(self, number: int, base: int) -> None:
+        """See to it that what was written ahead are parts of that checkpoint."""
+        ...
+
+    async def create(self) -> bool:
+        """Create those of the sealed build; False when it has to be sealed anew first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +100,20 @@ class CheckpointCommit:
         self,
         store: Store,
         state: State,
-        build: CheckpointBuild,
+        build: CommitBuild,
         *,
         now_ns: int,
         writer_id: bytes,
         position: int,
         new_mark: Callable[[], str],
+        parts: CommitParts | None = None,
     ) -> None:
         self.position = position
         self._store = store
         self._key = state.key
+        self._pointer_format = state.inode.meta.pointer_format
         self._build = build
+        self._parts = parts
         self._now_ns = now_ns
         self._writer_id = writer_id
         self._new_mark = new_mark
@@ -77,6 +123,12 @@ class CheckpointCommit:
         self._object_mark = new_mark()
         self._inode_mark = new_mark()
         self._created = False
+        self._tried = False
+
+    @property
+    def may_have_landed(self) -> bool:
+        """Whether the checkpoint object may be on the store."""
+        return self._tried
 
     async def run(self) -> Committed:
         """Do what is left to do. Raises as `Appender.commit`."""
@@ -93,27 +145,36 @@ class CheckpointCommit:
     async def _create_object(self) -> None:
         build = self._build
         if build.number != self._number:
-            seal = partial(
-                build.seal,
-                number=self._number,
-                base=fingerprint(self._stored),
-                now_ns=self._now_ns,
-                writer_id=self._writer_id,
-                position=self.position,
-            )
-            if len(build.object) < _SEALED_INLINE_BYTES:
-                seal()
-            else:
-                # Checksums of a large build take a while; the event loop has other work.
-                await asyncio.to_thread(seal)
-        key = part_key(self._key, build.number, 0)
+            if self._parts is not None:
+                await self._parts.prepare(self._number, fingerprint(self._stored))
+            await self._seal()
+        while self._parts is not None and not await self._parts.create():
+            await self._seal()
+        key = checkpoint_key(self._key, build.number, self._pointer_format)
+        self._tried = True
         try:
             await self._store.create(key, build.object, metadata={WRITE_MARK: self._object_mark})
         except StoreConflict as refused:
             if not await object_is_ours(self._store, key, build.object, self._object_mark):
+                self._tried = False
                 await self._skip_taken_number(refused)
                 return
         self._created = True
+
+    async def _seal(self) -> None:
+        seal = partial(
+            self._build.seal,
+            number=self._number,
+            base=fingerprint(self._stored),
+            now_ns=self._now_ns,
+            writer_id=self._writer_id,
+            position=self.position,
+        )
+        if self._build.object_bytes < _SEALED_INLINE_BYTES:
+            seal()
+        else:
+            # Checksums of a large build take a while; the event loop has other work.
+            await asyncio.to_thread(seal)
 
     async def _skip_taken_number(self, refused: StoreConflict) -> None:
         """Somebody else's object has our number: a commit that came before ours, or nothing."""

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppenderStateError",
+    "CheckpointTooLarge",
     "CheckpointsExhausted",
     "ChecksumError",
     "ConflictError",
     "ContainerExists",
     "FormatError",
     "HyperfileError",
+    "NoCheckpointThen",
     "NoSuchCheckpoint",
     "NoSuchContainer",
     "ReadOnlyLayout",
@@ -44,6 +46,16 @@ class NoSuchCheckpoint(HyperfileError):
         super().__init__(f"no such checkpoint in this container key={key} checkpoint={checkpoint}")
         self.key = key
         self.checkpoint = checkpoint
+
+
+class NoCheckpointThen(HyperfileError):
+    """The container has no checkpoint that was written at that time or before (any more)."""
+
+    def __init__(self, key: str, time: float) -> None:
+        super().__init__(f"no checkpoint of this container is that old key={key} time={time}")
+        self.key = key
+        self.time = time
+        """Unix seconds."""
 
 
 class FormatError(HyperfileError):
@@ -77,6 +89,13 @@ class ChecksumError(FormatError):
 
 class ReadOnlyLayout(HyperfileError):
     """The container is readable, but this version does not write its layout."""
+
+
+class CheckpointTooLarge(HyperfileError):
+    """What has been changed does not fit one checkpoint: flush, then go on.
+
+    Nothing is lost: what was changed before the call that raises this can be flushed.
+    """
 
 
 class CheckpointsExhausted(HyperfileError):

@@ -88,6 +88,8 @@ class Descent(Generic[T]):
             if position is None:
                 if not self._bridge:
                     waiting.clear()
+                # What was built on the same state is no ancestor: it is a commit that lost.
+                waiting[:] = [each for each in waiting if each[2] != self._expected]
                 if len(waiting) <= bridge:
                     return
                 position = 0

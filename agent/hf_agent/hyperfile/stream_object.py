@@ -10,7 +10,12 @@ from hf_agent.hyperfile.inode import INODE_BYTES
 from hf_agent.hyperfile.meta_config import MAX_BLOCK_SHIFT, MIN_BLOCK_SHIFT
 from hf_agent.hyperfile.segment import ENTRY, ObjectHeader
 
-__all__ = ["STREAM_HEADER_BYTES", "decode_stream_header", "is_stream_header"]
+__all__ = [
+    "STREAM_HEADER_BYTES",
+    "decode_stream_header",
+    "encode_stream_header",
+    "is_stream_header",
+]
 
 STREAM_HEADER_BYTES = 256
 _MAGIC = b"HFST"
@@ -67,3 +72,23 @@ def decode_stream_header(
         meta_offset=meta_offset,
         data_offset=0,
     )
+
+
+def encode_stream_header(
+    *,
+    checkpoint: int,
+    part: int,
+    flags: int,
+    meta_shift: int,
+    data_shift: int,
+    meta_blocks: int,
+    data_blocks: int,
+    base: int,
+    inode: bytes,
+) -> bytes:
+    """The 256 bytes at the end of a stream object."""
+    header = _HEADER.pack(
+        *(_MAGIC, _VERSION, flags, checkpoint, part, meta_shift, data_shift),
+        *(data_blocks, meta_blocks, base, inode, 0),
+    )
+    return header[:_CRC_AT] + struct.pack("<I", zlib.crc32(header[:_CRC_AT]))

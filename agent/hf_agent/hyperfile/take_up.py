@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 from hf_agent.clock import Clock, ulid
-from hf_agent.hyperfile.checkpoint_build import max_append_bytes
 from hf_agent.hyperfile.errors import NoSuchContainer, ReadOnlyLayout
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, InodeLayout, with_flags
 from hf_agent.hyperfile.keys import inode_key
-from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.opening import FoundCheckpoint, State, reach_state
 from hf_agent.hyperfile.stored_trailer import read_trailer
 from hf_agent.store.base import Store, StoreConflict, StoreNotFound, StoreRetry
@@ -26,18 +25,30 @@ _MAX_LOOKS = 120
 """A container that keeps changing for this many looks is left to its other writers for now."""
 
 
+def _refuse_nothing_more(state: State) -> None:
+    """What `refuse` is when every format is written."""
+
+
 async def reach_state_for_writing(
-    store: Store, key: str, *, clock: Clock, rng: random.Random, writer_id: bytes
+    store: Store,
+    key: str,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    writer_id: bytes,
+    refuse: Callable[[State], None] = _refuse_nothing_more,
 ) -> State:
     """The state reached, with its inode stored: no commit below it is half done.
 
     A commit whose trailer carries `writer_id` is finished at once, any other when it is old
-    enough. Raises `NoSuchContainer`, `ReadOnlyLayout`, `FormatError`, and the store's errors.
+    enough. `refuse` raises for states that the caller does not write; nothing has been written
+    then. Raises `NoSuchContainer`, `ReadOnlyLayout`, `FormatError`, and the store's errors.
     """
     for _ in range(_MAX_LOOKS):
         # What cannot be read was never finished, so nobody counts on it.
         state = await reach_state(store, key, checked=False)
-        _refuse_what_is_not_written(state)
+        _refuse_what_is_never_written(state)
+        refuse(state)
         if not state.taken_up:
             return state
         if not await _abandoned_or_own(store, state, writer_id):
@@ -57,22 +68,15 @@ async def reach_state_for_writing(
     raise StoreRetry(f"the container is being changed by other writers, try again later key={key}")
 
 
-def _refuse_what_is_not_written(state: State) -> None:
+def _refuse_what_is_never_written(state: State) -> None:
     inode = state.inode
     if inode.layout is not InodeLayout.CURRENT:
         what = "has the inode layout of hyperfile 0.2, which is read but never written"
     elif inode.inline is not None:
         what = "holds its content inline in the inode, which is read but never written"
-    elif inode.meta.pointer_format is not PointerFormat.PARTED:
-        what = (
-            f"has pointer format {int(inode.meta.pointer_format)}; this version appends only to "
-            f"containers of format {int(PointerFormat.PARTED)}"
-        )
-    elif max_append_bytes(inode.meta) == 0:
-        what = f"has blocks of {inode.meta.data_block_size} bytes, too large for one checkpoint"
     else:
         return
-    raise ReadOnlyLayout(f"the container {what}; append to another key key={state.key}")
+    raise ReadOnlyLayout(f"the container {what}; write to another key key={state.key}")
 
 
 async def _abandoned_or_own(store: Store, state: State, writer_id: bytes) -> bool:

@@ -23,7 +23,9 @@ class ErrorCode(StrEnum):
     SUPERSEDED = "superseded"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_STREAMS = "too_many_streams"
+    UNAUTHORIZED = "unauthorized"
     UNKNOWN_STREAM = "unknown_stream"
+    UNSUPPORTED = "unsupported"
     WAL_FAILED = "wal_failed"
     WAL_FULL = "wal_full"
 

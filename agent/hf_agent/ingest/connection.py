@@ -54,6 +54,8 @@ class Wait(Enum):
     """The client does not read its answers."""
     REQUESTS = auto()
     """As many requests of it are under way as may be."""
+    TURN = auto()
+    """A large message is being worked on, and others have their turn in between."""
 
 
 class Connection(asyncio.BufferedProtocol, ABC):

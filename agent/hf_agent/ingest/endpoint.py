@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
-from hf_agent.clock import Clock
+from hf_agent.clock import Clock, system_random
 from hf_agent.ingest.budget import ReceiveBudget
+from hf_agent.ingest.forward.settings import ForwardConfig
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
 from hf_agent.metrics import Metrics
@@ -47,6 +49,8 @@ class ListenConfig(Protocol):
     def max_connections(self) -> int: ...
     @property
     def max_record_bytes(self) -> int: ...
+    @property
+    def forward(self) -> ForwardConfig: ...
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ class Endpoint:
     producers: ProducerRegistry
     clock: Clock
     node: str
+    rng: random.Random = field(default_factory=system_random)
+    """For what nobody must guess."""
     connections: set[Connection] = field(default_factory=set)
     stopping: bool = False
     _gone: asyncio.Event = field(default_factory=asyncio.Event)

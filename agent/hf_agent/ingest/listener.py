@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hf_agent.clock import Clock
 from hf_agent.ingest.acceptor import Acceptor, HeldAcceptor
@@ -10,6 +11,8 @@ from hf_agent.ingest.append_connection import AppendConnection
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.connection import Connection
 from hf_agent.ingest.endpoint import Endpoint, ListenConfig
+from hf_agent.ingest.forward.settings import ForwardSettings
+from hf_agent.ingest.forward_connection import ForwardConnection
 from hf_agent.ingest.lines_connection import LinesConnection
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
@@ -54,6 +57,8 @@ class Listener:
         )
         if config.protocol == "lines":
             self._acceptor = HeldAcceptor(listening, self._lines_connection, endpoint.clock)
+        elif config.protocol == "forward":
+            self._acceptor = Acceptor(listening, self._forward_factory(), endpoint.clock)
         else:
             self._acceptor = Acceptor(listening, self._append_connection, endpoint.clock)
         self._acceptor.start(_BACKLOG)
@@ -101,6 +106,14 @@ class Listener:
 
     def _append_connection(self) -> Connection:
         return AppendConnection(self._endpoint)
+
+    def _forward_factory(self) -> Callable[[], Connection]:
+        endpoint = self._endpoint
+        config = endpoint.config
+        settings = ForwardSettings(
+            config.stream, config.forward, max_part_bytes=config.max_record_bytes
+        )
+        return lambda: ForwardConnection(endpoint, settings)
 
     def _lines_connection(self) -> Connection:
         return LinesConnection(self._endpoint)

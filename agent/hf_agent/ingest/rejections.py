@@ -19,6 +19,8 @@ REASONS: Final = {
     ErrorCode.NO_BUFFER_SPACE: "no_buffer_space",
     ErrorCode.RECORD_TOO_LARGE: "too_large",
     ErrorCode.TOO_MANY_STREAMS: "too_many_streams",
+    ErrorCode.UNAUTHORIZED: "unauthorized",
+    ErrorCode.UNSUPPORTED: "unsupported",
     ErrorCode.WAL_FAILED: "wal_failed",
     ErrorCode.WAL_FULL: "wal_full",
 }

@@ -6,10 +6,10 @@ calls are made on the event loop's thread and none of them blocks.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Mark", "Receipt", "Rejected", "Sink"]
+__all__ = ["WHOLE_CHUNK", "ChunkMark", "Mark", "Receipt", "Rejected", "Sink"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -19,6 +19,19 @@ class Mark(NamedTuple):
 
     producer: str
     id: int
+
+
+class ChunkMark(NamedTuple):
+    """A chunk's key and how many of its entries are in: what a resend is recognised by."""
+
+    key: bytes
+    """16 bytes."""
+    progress: int
+    """Entries, or `WHOLE_CHUNK`."""
+
+
+WHOLE_CHUNK: Final = (1 << 32) - 1
+"""As a chunk's progress: nothing of it is missing."""
 
 
 class Receipt(NamedTuple):
@@ -55,17 +68,30 @@ class Sink(Protocol):
         """Call back once, when there is room again; first come, first served."""
         ...
 
-    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+    def append(
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
+    ) -> Receipt:
         """Take one append (or `records` of them, to be stored together) for `stream`.
 
         `data` is kept, not copied: the caller must never write to that memory again. With a
-        `mark`, the producer's last id becomes `mark.id` in the same durable batch.
+        `mark`, the producer's last id becomes `mark.id` in the same durable batch, and the progress
+        of `chunks` what their marks say.
         Raises `Rejected` (`bad_stream`, `too_many_streams`, `wal_full`, `wal_failed`).
         """
         ...
 
     def last_id(self, producer: str) -> int:
         """The highest id taken from this producer; 0 when it is not known."""
+        ...
+
+    def chunk_progress(self, key: bytes) -> int:
+        """How many entries of this chunk were taken, or `WHOLE_CHUNK`; 0 when it is not known."""
         ...
 
     def barrier(self) -> int:

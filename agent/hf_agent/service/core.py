@@ -40,6 +40,7 @@ def wal_config(config: Config) -> WalConfig:
         max_pending_bytes=config.wal.max_pending_bytes,
         max_streams=config.agent.max_streams,
         max_marks=config.wal.max_producers,
+        max_binary_marks=config.wal.max_chunk_ids,
         max_record_bytes=max(listen.max_record_bytes for listen in config.listen),
     )
 
@@ -82,6 +83,7 @@ class Core:
             metrics=metrics,
             flush_bytes=config.flush.bytes,
             when_full=config.wal.when_full,
+            max_chunk_age=config.wal.max_chunk_age,
         )
         self._keys = StreamKeys(config.store.key, config.agent.node)
         attacher = Attacher(

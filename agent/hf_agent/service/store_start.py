@@ -9,6 +9,7 @@ import structlog
 
 from hf_agent.clock import Clock, ulid
 from hf_agent.store.base import Store, StoreError
+from hf_agent.store.patient import patient
 from hf_agent.store.preflight import preflight
 
 __all__ = ["abort_left_uploads", "preflight_attempt"]
@@ -25,9 +26,11 @@ def preflight_attempt(
     """One preflight of `store` for each call, raising the store's errors."""
 
     async def attempt() -> None:
-        # A key of its own for each try: what an attempt whose answers were lost has left behind
+        # Keys of its own for each try: what an attempt whose answers were lost has left behind
         # must not be taken for somebody else's by the next one.
-        await preflight(store, f"{_SCRATCH}/{ulid(clock, rng)}")
+        scratch = f"{_SCRATCH}/{ulid(clock, rng)}"
+        # Commits get along with a store that fails now and then; so must this.
+        await preflight(patient(store, clock=clock, rng=rng), scratch)
 
     return attempt
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 __all__ = ["MUTABLE_SUFFIX", "Checksum", "S3Options", "pool_size_for"]
@@ -30,6 +30,10 @@ class S3Options:
     """Whether the bucket's name stands in the path or in the host name."""
     profile: str = ""
     """Of the shared AWS configuration; credentials come from botocore's default chain."""
+    access_key_id: str = ""
+    """With the next two: credentials of a program's own, instead of the chain's."""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
     role_arn: str = ""
     """A role to assume with those credentials, for as long as the store is used."""
     external_id: str = ""
@@ -78,6 +82,8 @@ class S3Options:
         for name, needed in _NEEDS.items():
             if getattr(self, name) and not getattr(self, needed):
                 raise ValueError(f"{name} means nothing without {needed}")
+        if self.access_key_id and (self.role_arn or self.profile):
+            raise ValueError("credentials come from access_key_id, or from profile and role_arn")
         if (self.sse_kms_key_id or self.sse_bucket_key) and self.sse != "aws:kms":
             raise ValueError(f"keys are for sse 'aws:kms' only sse={self.sse!r}")
 
@@ -91,7 +97,12 @@ _POSITIVE = (
     *("pool_size", "connect_timeout", "read_timeout", "request_timeout"),
     "part_concurrency",
 )
-_NEEDS = {"external_id": "role_arn"}
+_NEEDS = {
+    "external_id": "role_arn",
+    "access_key_id": "secret_access_key",
+    "secret_access_key": "access_key_id",
+    "session_token": "access_key_id",
+}
 
 
 def pool_size_for(flushes: int, parts: int) -> int:

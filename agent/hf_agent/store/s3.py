@@ -154,6 +154,7 @@ class S3Store:
             prefix,
             before=before,
             running=self._uploads,
+            compatible=bool(self._options.endpoint_url),
         )
 
     async def create_in_parts(

@@ -50,7 +50,11 @@ async def make_session(options: S3Options) -> AioSession:
             proxies={"http": options.proxy, "https": options.proxy} if options.proxy else None,
         )
     )
-    if options.role_arn:
+    if options.access_key_id:
+        session.set_credentials(
+            options.access_key_id, options.secret_access_key, options.session_token or None
+        )
+    elif options.role_arn:
         session.register_component("credential_provider", _Role(session, options))
     return session
 

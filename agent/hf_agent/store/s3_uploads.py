@@ -25,14 +25,16 @@ async def abort_uploads(
     *,
     before: float,
     running: Collection[str],
+    compatible: bool,
 ) -> int:
     """Abort uploads of keys below `base` that start with `prefix`; returns how many.
 
     Only those begun before `before`, in Unix seconds by the server's clock, and not in `running`.
+    `compatible`: the server is not AWS's, and may list uploads only by a whole key or none (MinIO).
     Raises the store's errors.
     """
     aborted = 0
-    async for upload in _uploads(requests, bucket, base + prefix):
+    async for upload in _uploads(requests, bucket, base + prefix, compatible):
         key, upload_id = str(upload["Key"]), str(upload["UploadId"])
         begun: datetime = upload["Initiated"]
         if not key.startswith(base + prefix) or upload_id in running or begun.timestamp() >= before:
@@ -52,9 +54,21 @@ async def abort_uploads(
     return aborted
 
 
-async def _uploads(requests: S3Requests, bucket: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
+async def _uploads(
+    requests: S3Requests, bucket: str, prefix: str, compatible: bool
+) -> AsyncIterator[dict[str, Any]]:
     """Every unfinished upload whose key starts with `prefix`, and maybe others."""
-    params: dict[str, Any] = {"Prefix": listing_prefix(bucket, prefix)}
+    found = False
+    async for upload in _listed(requests, bucket, listing_prefix(bucket, prefix)):
+        found = True
+        yield upload
+    if compatible and prefix and not found:
+        async for upload in _listed(requests, bucket, ""):
+            yield upload
+
+
+async def _listed(requests: S3Requests, bucket: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
+    params: dict[str, Any] = {"Prefix": prefix}
     while True:
         page = await requests.call("list_multipart", "list_multipart_uploads", None, params)
         for upload in page.get("Uploads", ()):

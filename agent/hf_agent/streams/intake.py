@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from hf_agent.clock import Clock
-from hf_agent.ingest.sink import Buffer, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
 from hf_agent.metrics import Metrics
 from hf_agent.streams.bind import decode_bind
+from hf_agent.streams.chunk_marks import chunk_mark, progress_of
 from hf_agent.streams.state import StreamState
 from hf_agent.streams.waiters import BatchWaiters
 from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalState, WalStateError
@@ -47,11 +48,14 @@ class Intake:
         metrics: Metrics,
         flush_bytes: int,
         when_full: Literal["block", "reject"],
+        max_chunk_age: float = 3600.0,
     ) -> None:
+        """Chunks are known again for `max_chunk_age` seconds."""
         self._wal = wal
         self._clock = clock
         self._metrics = metrics
         self._reject_when_full = when_full == "reject"
+        self._max_chunk_age = max_chunk_age
         self._trigger: FlushTrigger | None = None
         self._durable = BatchWaiters()
         self._last_batch = wal.durable_batch
@@ -82,13 +86,26 @@ class Intake:
         """See `Sink.notify_room`."""
         self._room.append(callback)
 
-    def append(self, stream: str, data: Buffer, *, records: int, mark: Mark | None) -> Receipt:
+    def append(
+        self,
+        stream: str,
+        data: Buffer,
+        *,
+        records: int,
+        mark: Mark | None,
+        chunks: Sequence[ChunkMark] = (),
+    ) -> Receipt:
         """See `Sink.append`."""
         wal = self._wal
         if self._reject_when_full and wal.state.kind == "full":
             raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
+        marks: Sequence[tuple[str | bytes, int]] = ()
+        if mark is not None:
+            marks = (mark,)
+        elif chunks:
+            marks = self._chunk_marks(chunks)
         try:
-            appended = wal.append(stream, data, mark=mark)
+            appended = wal.append(stream, data, marks=marks)
         except TooManyStreams as error:
             raise Rejected("too_many_streams", str(error), permanent=True) from error
         except RecordTooLarge as error:
@@ -122,6 +139,14 @@ class Intake:
     def last_id(self, producer: str) -> int:
         """See `Sink.last_id`."""
         return self._wal.last_mark(producer)
+
+    def chunk_progress(self, key: bytes) -> int:
+        """See `Sink.chunk_progress`."""
+        return progress_of(self._wal.last_mark(key), self._clock.time(), self._max_chunk_age)
+
+    def _chunk_marks(self, chunks: Sequence[ChunkMark]) -> list[tuple[str | bytes, int]]:
+        last, now = self._wal.last_mark, self._clock.time()
+        return [(key, chunk_mark(last(key), progress, now)) for key, progress in chunks]
 
     def barrier(self) -> int:
         """See `Sink.barrier`."""

@@ -27,7 +27,7 @@ from hf_agent.wal.record import (
     padded,
 )
 from hf_agent.wal.snapshot import pack_marks
-from hf_agent.wal.state import StreamState
+from hf_agent.wal.state import MarkKey, StreamState
 
 __all__ = [
     "LARGE",
@@ -79,7 +79,7 @@ class Batch:
         self.parts: dict[str, Part] = {}
         self.new_streams: list[StreamState] = []
         self.notes: dict[StreamState, bytes] = {}
-        self.marks: dict[str, int] = {}
+        self.marks: dict[MarkKey, int] = {}
 
     def items(self) -> list[Item]:
         """Its records, in the order in which they are written."""

@@ -25,7 +25,9 @@ class WalConfig:
     """Bytes that may wait for the disk before `accepts` says no."""
     max_streams: int = 10_000
     max_marks: int = 16_384
-    """Marks remembered; the least recently raised one is forgotten first."""
+    """Marks with a `str` key remembered; the least recently raised one is forgotten first."""
+    max_binary_marks: int = 65_536
+    """The same for marks with a `bytes` key."""
     max_record_bytes: int = 8 << 20
     """Limit of one append; at most a quarter of a file."""
     max_note_bytes: int = 4096

@@ -6,6 +6,7 @@ One thread appends, the writer thread takes. Each call holds the lock for a few 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from hf_agent.wal.batch import LARGE, PART_OVERHEAD, Batch, Part
 from hf_agent.wal.config import WalConfig
 from hf_agent.wal.disk import Buffer
 from hf_agent.wal.errors import RecordTooLarge, TooManyStreams, WalStateError
-from hf_agent.wal.state import LogState, StreamState
+from hf_agent.wal.state import LogState, MarkKey, StreamState
 
 __all__ = ["Appended", "Gathering", "Level"]
 
@@ -63,7 +64,7 @@ class Gathering:
 
     # The appending thread's side.
 
-    def append(self, name: str, data: Buffer, mark: tuple[str, int] | None) -> Appended:
+    def append(self, name: str, data: Buffer, marks: Sequence[tuple[MarkKey, int]]) -> Appended:
         """Add `data` to the gathering batch; see `Wal.append`."""
         size = data.nbytes if type(data) is memoryview else len(data)
         with self._lock:
@@ -72,11 +73,11 @@ class Gathering:
             if (
                 part is None
                 or not size
-                or mark is not None
+                or marks
                 or batch.size + size > self._batch_limit
                 or self._refusal is not None
             ):
-                batch, part = self._unusual(name, size, mark)
+                batch, part = self._unusual(name, size, marks)
             elif size > self._max_record:
                 raise self._too_large("append", size, self._max_record)
             part.buffers.append(data)
@@ -114,7 +115,7 @@ class Gathering:
         with self._lock:
             return list(self._streams.values())
 
-    def last_mark(self, key: str) -> int:
+    def last_mark(self, key: MarkKey) -> int:
         return self._marks.get(key)
 
     def accepts(self) -> bool:
@@ -130,14 +131,16 @@ class Gathering:
         """Number of the batch that gathers now."""
         return self._batch.number
 
-    def _unusual(self, name: str, size: int, mark: tuple[str, int] | None) -> tuple[Batch, Part]:
+    def _unusual(
+        self, name: str, size: int, marks: Sequence[tuple[MarkKey, int]]
+    ) -> tuple[Batch, Part]:
         """Everything that most appends need not: a new part, batch, stream or mark; errors."""
         self._check_open()
         if size > self._max_record:
             raise self._too_large("append", size, self._max_record)
         cost = size + PART_OVERHEAD
-        if mark is not None:
-            key_bytes = len(mark[0].encode())
+        for key, _ in marks:
+            key_bytes = _key_bytes(key)
             if key_bytes > self._config.max_name_bytes:
                 raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
             cost += key_bytes + 16
@@ -148,17 +151,17 @@ class Gathering:
             if size:
                 batch.parts[name] = part
                 batch.size += PART_OVERHEAD
-        if mark is not None:
-            self._mark(batch, *mark)
+        for key, value in marks:
+            self._mark(batch, key, value)
         return batch, part
 
-    def _mark(self, batch: Batch, key: str, value: int) -> None:
+    def _mark(self, batch: Batch, key: MarkKey, value: int) -> None:
         if self._marks.move(key, value):
             if not batch.marks:
                 batch.size += PART_OVERHEAD
             # Last in the batch, too: what is forgotten first must not differ after a recovery.
             if batch.marks.pop(key, None) is None:
-                batch.size += len(key.encode()) + 16
+                batch.size += _key_bytes(key) + 16
             batch.marks[key] = value
 
     def _stream(self, name: str, batch: Batch) -> StreamState:
@@ -290,3 +293,7 @@ class Gathering:
             self._close_batch()
         first = self._queue[0]
         return first if level == Level.ANY or first.number <= self._urgent else None
+
+
+def _key_bytes(key: MarkKey) -> int:
+    return len(key) if isinstance(key, bytes) else len(key.encode())

@@ -19,6 +19,7 @@ from hf_agent.wal.record import END, INDEX, SNAPSHOT, STREAM, TYPE_NAMES, file_s
 from hf_agent.wal.scan import Found, RecordScanner
 from hf_agent.wal.sealed import load_directory
 from hf_agent.wal.snapshot import unpack_snapshot
+from hf_agent.wal.state import Marks
 
 __all__ = ["Finding", "inspect_wal"]
 
@@ -143,7 +144,7 @@ def _learn(scanner: RecordScanner, found: Found, names: dict[int, str]) -> None:
         names[found.header.stream] = scanner.payload(found).decode(errors="replace")
     elif found.header.type == SNAPSHOT:
         try:
-            state = unpack_snapshot(scanner.payload(found), 1)
+            state = unpack_snapshot(scanner.payload(found), Marks(1, 1))
         except ValueError:
             return  # the record is shown all the same, its streams stay numbers
         names.update((number, stream.name) for number, stream in state.streams.items())

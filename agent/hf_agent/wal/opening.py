@@ -127,7 +127,7 @@ def _begin(
     """Create the first file of a new log, under a temporary name until it is whole."""
     wal_id = rng.randbytes(16)
     sequence = 1
-    state = LogState(marks=Marks(config.max_marks))
+    state = LogState(marks=Marks(config.max_marks, config.max_binary_marks))
     snapshot = pack_snapshot(state)
     size = needed_size(config.file_bytes, len(snapshot), 0)
     temporary = directory / SPARE_NAME

@@ -16,7 +16,7 @@ from hf_agent.wal.files import FileSet
 from hf_agent.wal.index import FOOTER_BYTES, index_bytes
 from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, NOTE, padded
 from hf_agent.wal.rotation import rotate
-from hf_agent.wal.state import StreamState
+from hf_agent.wal.state import MarkKey, StreamState
 
 __all__ = ["Placement", "Written"]
 
@@ -84,7 +84,7 @@ class Placement:
         return file.tail + need <= file.size
 
     def apply(
-        self, written: Written, new_streams: Sequence[StreamState], marks: Mapping[str, int]
+        self, written: Written, new_streams: Sequence[StreamState], marks: Mapping[MarkKey, int]
     ) -> None:
         """Make what was written part of the durable state, for readers and later files."""
         items, offsets, time_ns, _ = written

@@ -21,7 +21,7 @@ from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, MARKS, NOTE, SNAPSHO
 from hf_agent.wal.scan import Found, RecordScanner
 from hf_agent.wal.sealed import load_sealed
 from hf_agent.wal.snapshot import unpack_marks, unpack_snapshot
-from hf_agent.wal.state import LogState, StreamState
+from hf_agent.wal.state import LogState, Marks, StreamState
 from hf_agent.wal.tail import make_tail_durable, scan_batches
 
 __all__ = ["Recovered", "Recovery", "list_files", "recover"]
@@ -83,7 +83,7 @@ def recover(disk: Disk, paths: list[Path], config: WalConfig) -> Recovered:
     head, handle = _open(disk, newest, None, os.O_RDWR)
     wal_id = head.wal_id
     scanner = _scanner(disk, handle, newest, head)
-    snapshot, state = _snapshot(scanner, config.max_marks)
+    snapshot, state = _snapshot(scanner, Marks(config.max_marks, config.max_binary_marks))
 
     sealed, corruptions = _load_sealed(disk, paths[:-1], wal_id, snapshot.header.batch)
     open_file = OpenFile(newest, head.sequence, head.size, scanner.seed, handle, snapshot.end)
@@ -122,12 +122,12 @@ def _scanner(
     return RecordScanner(disk, handle, path, seed, head.size, window)
 
 
-def _snapshot(scanner: RecordScanner, max_marks: int) -> tuple[Found, LogState]:
+def _snapshot(scanner: RecordScanner, marks: Marks) -> tuple[Found, LogState]:
     found = _snapshot_header(scanner)
     if not scanner.payload_is_good(found):
         raise WalCorrupt(scanner.path, found.offset, "checksum mismatch in the snapshot")
     try:
-        return found, unpack_snapshot(scanner.payload(found), max_marks)
+        return found, unpack_snapshot(scanner.payload(found), marks)
     except ValueError as error:
         raise WalCorrupt(scanner.path, found.offset, f"unreadable snapshot: {error}") from error
 

@@ -1,7 +1,8 @@
 """The payload of a SNAPSHOT record: all streams and marks, as one msgpack array.
 
 Shape: `[[[number, name, position, committed, note], …], [[key, id], …]]`, streams by number, marks
-from the least to the most recently raised one.
+`str` keys before `bytes` keys, each from
+the least to the most recently raised one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgpack
 
-from hf_agent.wal.state import LogState, Marks, StreamState
+from hf_agent.wal.state import LogState, MarkKey, Marks, StreamState
 
 __all__ = ["pack_marks", "pack_snapshot", "unpack_marks", "unpack_snapshot"]
 
@@ -24,11 +25,14 @@ def pack_snapshot(state: LogState) -> bytes:
     return _pack([streams, state.marks.items()])
 
 
-def unpack_snapshot(payload: bytes, max_marks: int) -> LogState:
-    """The state in a SNAPSHOT payload. Raises `ValueError` when it is not of that shape."""
-    state = LogState(marks=Marks(max_marks))
+def unpack_snapshot(payload: bytes, marks: Marks) -> LogState:
+    """The state in a SNAPSHOT payload; its marks go into `marks`, which is empty.
+
+    Raises `ValueError` when it is not of that shape.
+    """
+    state = LogState(marks=marks)
     try:
-        streams, marks = _unpack(payload)
+        streams, raised = _unpack(payload)
         for number, name, position, committed, note in streams:
             if not 0 <= committed <= position or number in state.streams:
                 raise ValueError(f"stream {number} contradicts itself")
@@ -37,19 +41,19 @@ def unpack_snapshot(payload: bytes, max_marks: int) -> LogState:
             stream.committed = committed
             stream.note = stream.durable_note = bytes(note)
             state.streams[number] = stream
-        for key, value in marks:
-            state.marks.move(key, value)
+        for key, value in raised:
+            marks.move(key, value)
     except (TypeError, KeyError) as error:
         raise ValueError(f"unexpected shape: {error}") from error
     return state
 
 
-def pack_marks(marks: dict[str, int]) -> bytes:
+def pack_marks(marks: dict[MarkKey, int]) -> bytes:
     """The payload of a MARKS record: a msgpack map from key to id."""
     return _pack(marks)
 
 
-def unpack_marks(payload: bytes) -> dict[str, int]:
+def unpack_marks(payload: bytes) -> dict[MarkKey, int]:
     """The marks of a MARKS payload. Raises `ValueError` when it is no map."""
     marks = _unpack(payload)
     if not isinstance(marks, dict):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-__all__ = ["LogState", "Marks", "StreamState", "StreamView"]
+__all__ = ["LogState", "MarkKey", "Marks", "StreamState", "StreamView"]
+
+MarkKey: TypeAlias = str | bytes
+"""What a mark is kept under. Each of the two kinds is bounded by itself."""
 
 
 class StreamState:
@@ -50,40 +54,43 @@ class StreamView:
 
 
 class Marks:
-    """The highest id of each key; bounded, the least recently raised key goes first."""
+    """The highest id of each key; bounded, the least recently raised key goes first.
 
-    __slots__ = ("_limit", "_values")
+    `str` keys and `bytes` keys do not share a bound.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, int] = OrderedDict()
+    __slots__ = ("_limits", "_values")
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def __init__(self, max_text: int, max_binary: int) -> None:
+        self._limits = {str: max_text, bytes: max_binary}
+        self._values: dict[type[MarkKey], OrderedDict[MarkKey, int]] = {
+            str: OrderedDict(),
+            bytes: OrderedDict(),
+        }
 
-    def get(self, key: str) -> int:
+    def get(self, key: MarkKey) -> int:
         """The highest id of `key`; 0 when it is not known."""
-        return self._values.get(key, 0)
+        return self._values[type(key)].get(key, 0)
 
-    def move(self, key: str, value: int) -> bool:
+    def move(self, key: MarkKey, value: int) -> bool:
         """Raise `key` to `value`; False when it is there already. It never goes back."""
-        values = self._values
+        values = self._values[type(key)]
         if value <= values.get(key, 0):
             return False
         values[key] = value
         values.move_to_end(key)
-        if len(values) > self._limit:
+        if len(values) > self._limits[type(key)]:
             values.popitem(last=False)
         return True
 
-    def items(self) -> list[tuple[str, int]]:
-        """All marks, the least recently raised one first."""
-        return list(self._values.items())
+    def items(self) -> list[tuple[MarkKey, int]]:
+        """All marks: `str` keys, then `bytes` keys, each the least recently raised one first."""
+        return [item for values in self._values.values() for item in values.items()]
 
     def copy(self) -> Marks:
-        """An independent copy with the same order and limit."""
-        marks = Marks(self._limit)
-        marks._values = self._values.copy()
+        """An independent copy with the same order and limits."""
+        marks = Marks(self._limits[str], self._limits[bytes])
+        marks._values = {kind: values.copy() for kind, values in self._values.items()}
         return marks
 
 
@@ -93,4 +100,4 @@ class LogState:
 
     streams: dict[int, StreamState] = field(default_factory=dict)
     """By number, in the order of their first appearance."""
-    marks: Marks = field(default_factory=lambda: Marks(16_384))
+    marks: Marks = field(default_factory=lambda: Marks(16_384, 65_536))

@@ -8,7 +8,7 @@ them while it is open.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hf_agent.clock import Clock
@@ -21,7 +21,7 @@ from hf_agent.wal.handle import Handle
 from hf_agent.wal.opening import open_log
 from hf_agent.wal.reader import Plan, Reader
 from hf_agent.wal.recovery import Recovery
-from hf_agent.wal.state import StreamState, StreamView
+from hf_agent.wal.state import MarkKey, StreamState, StreamView
 from hf_agent.wal.writer import WalState, Writer
 
 __all__ = ["Wal"]
@@ -91,14 +91,16 @@ class Wal:
 
     # Appending.
 
-    def append(self, stream: str, data: Buffer, *, mark: tuple[str, int] | None = None) -> Appended:
-        """Add bytes to a stream, and raise a mark with them, in the gathering batch.
+    def append(
+        self, stream: str, data: Buffer, *, marks: Sequence[tuple[MarkKey, int]] = ()
+    ) -> Appended:
+        """Add bytes to a stream, and raise marks with them, in the gathering batch.
 
         Never blocks. `data` is kept, not copied: nobody may change it before it is durable. All
         of one append becomes durable or nothing of it. Raises `WalStateError` (failed, closed),
         `TooManyStreams`, `RecordTooLarge`.
         """
-        return self._gathering.append(stream, data, mark)
+        return self._gathering.append(stream, data, marks)
 
     def go(self, *, here: Callable[[int], None] | None = None) -> bool:
         """Have everything appended written; needed after appends of a log started with `hold`.
@@ -144,7 +146,7 @@ class Wal:
         """All batches up to this number are durable."""
         return self._writer.durable_batch
 
-    def last_mark(self, key: str) -> int:
+    def last_mark(self, key: MarkKey) -> int:
         """The highest id accepted for `key`; 0 when it is not known (any more)."""
         return self._gathering.last_mark(key)
 

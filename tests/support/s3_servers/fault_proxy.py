@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from urllib.parse import unquote
 
 from support.s3_servers.faults import Decision, Fault, FaultPlan
 from support.s3_servers.messages import Request, Response, error_response
@@ -51,18 +52,23 @@ class FaultHandler:
         *,
         stall: float = 30.0,
         breakpoint: Breakpoint | None = None,
+        spared: str = "",
     ) -> None:
-        """`stall`: seconds after which a stalled answer ends in a reset."""
+        """`stall`: seconds after which a stalled answer ends in a reset. `spared`: requests whose
+        path or query has this in it pass as they are, and are not counted."""
         self._inner = inner
         self._plan = plan
         self._stall = stall
         self._breakpoint = breakpoint
+        self._spared = spared
         self._late: set[asyncio.Task[None]] = set()
         self.requests = 0
         """How many came, over all operations."""
 
     async def __call__(self, request: Request) -> Reply:
         """Handle one request."""
+        if self._spared and self._spared in unquote(request.target):
+            return await self._inner(request)
         number, self.requests = self.requests, self.requests + 1
         decision = self._plan.decide(operation_of(request))
         if self._breakpoint is None or number != self._breakpoint.number:

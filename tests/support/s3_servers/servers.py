@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pytest
@@ -83,7 +83,6 @@ class _Faulty:
 
     endpoint_url: str
     behind: S3Server
-    handler: FaultHandler = field(repr=False)
 
     @property
     def env(self) -> dict[str, str]:
@@ -98,14 +97,21 @@ class _Faulty:
 
 @contextmanager
 def behind_faults(
-    server: S3Server, plan: FaultPlan, *, stall: float = 30.0, breakpoint: Breakpoint | None = None
+    server: S3Server,
+    plan: FaultPlan,
+    *,
+    stall: float = 30.0,
+    breakpoint: Breakpoint | None = None,
+    spared: str = "",
 ) -> Iterator[S3Server]:
-    """`server` as it is reached through a fault proxy."""
-    handler = FaultHandler(Backend(server.endpoint_url), plan, stall=stall, breakpoint=breakpoint)
+    """`server` as it is reached through a fault proxy; see `FaultHandler`."""
+    handler = FaultHandler(
+        Backend(server.endpoint_url), plan, stall=stall, breakpoint=breakpoint, spared=spared
+    )
     with HttpProxy(handler) as proxy, ExitStack() as stack:
         if breakpoint is not None:
             stack.callback(breakpoint.go_on)
-        yield _Faulty(proxy.url, server, handler)
+        yield _Faulty(proxy.url, server)
 
 
 @contextmanager

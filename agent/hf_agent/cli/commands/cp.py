@@ -1,0 +1,48 @@
+"""`hf-agent cp`"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from hf_agent.cli.command import Command
+from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
+from hf_agent.clock import SystemClock, system_random
+from hf_agent.hyperfile import copy
+
+__all__ = ["cp"]
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.argument("target")
+@click.option("--at", metavar="N", type=click.IntRange(min=1), help="Only checkpoint N's content.")
+@click.option("--history", is_flag=True, help="All checkpoints, object by object.")
+@store_options
+def cp(source: str, target: str, at: int | None, history: bool, **options: Any) -> None:
+    """Copy a container to another URI, also of another store. TARGET must not exist.
+
+    The newest content is copied, unless an option says otherwise; holes stay holes.
+    """
+    if at is not None and history:
+        raise click.UsageError("--at and --history exclude each other", click.get_current_context())
+    run_async(_cp(store_access(options), source, target, "history" if history else at))
+
+
+async def _cp(
+    access: StoreAccess, source: str, target: str, checkpoint: int | Literal["history"] | None
+) -> None:
+    async with (
+        access.container(source) as (from_store, from_key),
+        access.container(target) as (to_store, to_key),
+    ):
+        await copy(
+            from_store,
+            from_key,
+            to_store,
+            to_key,
+            checkpoint=checkpoint,
+            clock=SystemClock(),
+            rng=system_random(),
+        )

@@ -1,0 +1,217 @@
+"""Copying a container, or one state of it, between stores."""
+
+from __future__ import annotations
+
+import mmap
+import random
+import tempfile
+from collections.abc import Callable
+from typing import Literal
+
+from hf_agent.clock import Clock, ulid
+from hf_agent.hyperfile.errors import (
+    CheckpointTooLarge,
+    ContainerExists,
+    FormatError,
+    HyperfileError,
+)
+from hf_agent.hyperfile.file.content import Content
+from hf_agent.hyperfile.file.handle import HyperFile
+from hf_agent.hyperfile.file.holes import BlockFinder
+from hf_agent.hyperfile.file.options import FileOptions
+from hf_agent.hyperfile.file.removal import remove
+from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now
+from hf_agent.hyperfile.inode import FLAG_COMPACTION, INODE_BYTES, InodeLayout, with_flags
+from hf_agent.hyperfile.keys import inode_key, parse_object_key
+from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES
+from hf_agent.hyperfile.opening import reach_state
+from hf_agent.hyperfile.refused_write import has_bytes
+from hf_agent.hyperfile.take_up import WRITE_MARK
+from hf_agent.store.base import (
+    Body,
+    ObjectInfo,
+    Store,
+    StoreConflict,
+    StoreError,
+    StoreNotFound,
+)
+
+__all__ = ["copy"]
+
+_CHUNK_BYTES = 8 << 20
+_IN_MEMORY_BYTES = 64 << 20
+"""Objects up to this size are copied through memory, larger ones through a temporary file."""
+
+Progress = Callable[[int], None]
+
+
+async def copy(
+    source_store: Store,
+    source_key: str,
+    target_store: Store,
+    target_key: str,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    checkpoint: int | Literal["history"] | None = None,
+    options: FileOptions | None = None,
+    progress: Progress = lambda nbytes: None,
+) -> None:
+    """Copy a container to where none is. The copy is there when it is complete, and not before.
+
+    With `checkpoint` None or a number, the copy has the content, owner, mode and times of that
+    state, as its one checkpoint; holes stay holes. It has the source's block sizes and pointer
+    format, or those of `options`. (Of a large file in formats 1 and 2, it has several checkpoints,
+    the first ones with a part of the content.)
+
+    With `"history"`, every checkpoint object is copied as it is, and the inode last.
+
+    `progress` is called with the number of bytes copied since the last call. Raises
+    `NoSuchContainer`, `NoSuchCheckpoint`, `ContainerExists`, `ChecksumError`, `FormatError`, and
+    the stores' errors.
+    """
+    if checkpoint == "history":
+        await _copy_history(
+            *(source_store, source_key, target_store, target_key, progress), clock=clock, rng=rng
+        )
+        return
+    content = (
+        await content_now(source_store, source_key, cache_bytes=DEFAULT_CACHE_BYTES)
+        if checkpoint is None
+        else await content_at_checkpoint(
+            source_store, source_key, checkpoint, cache_bytes=DEFAULT_CACHE_BYTES
+        )
+    )
+    if options is None:
+        meta = content.inode.meta
+        options = FileOptions(
+            block_size=meta.data_block_size,
+            meta_block_size=meta.meta_block_size,
+            pointer_format=int(meta.pointer_format),
+        )
+    target = await HyperFile.open(
+        target_store, target_key, "x", clock=clock, rng=rng, options=options
+    )
+    try:
+        await _copy_content(content, target, progress)
+        await target.close()
+    except BaseException:
+        await _give_up(target, target_store)
+        raise
+
+
+async def _copy_content(content: Content, target: HyperFile, progress: Progress) -> None:
+    finder, size = BlockFinder(content, None, None), content.inode.meta.data_block_size
+    index = 0
+    while (start := await finder.next_data(index) * size) < content.size:
+        index = await finder.next_hole(start // size)
+        end = min(index * size, content.size)
+        while start < end:
+            length = min(end - start, _CHUNK_BYTES - start % _CHUNK_BYTES)
+            data = await content.read(start, length)
+            try:
+                await target.pwrite(start, data)
+            except CheckpointTooLarge:
+                await target.flush()
+                await target.pwrite(start, data)
+            progress(length)
+            start += length
+    await target.truncate(content.size)
+    inode = content.inode
+    target.set_attributes(
+        mode=inode.mode,
+        uid=inode.uid,
+        gid=inode.gid,
+        atime_ns=inode.atime_ns,
+        mtime_ns=inode.mtime_ns,
+    )
+
+
+async def _give_up(target: HyperFile, store: Store) -> None:
+    """Take an empty container away again, as far as the store lets us."""
+    try:
+        await target.abort()
+        if not (await content_now(store, target.key, cache_bytes=0)).inode.last_cno:
+            await remove(store, target.key)
+    except (StoreError, HyperfileError):
+        pass  # what failed first is what the caller has to know
+
+
+# -- object by object ---------------------------------------------------------------------------
+
+
+async def _copy_history(
+    source: Store,
+    source_key: str,
+    target: Store,
+    target_key: str,
+    progress: Progress,
+    *,
+    clock: Clock,
+    rng: random.Random,
+) -> None:
+    if await _exists(target, inode_key(target_key)):
+        raise ContainerExists(f"a container is there already key={target_key}")
+    state = await reach_state(source, source_key)
+    # Objects are never changed, and those that this state refers to are there by now.
+    async for info in source.list(source_key + "/"):
+        if not isinstance(info, ObjectInfo):
+            continue
+        name = parse_object_key(source_key, info.key)
+        if name is None or name.checkpoint > state.inode.last_cno:
+            continue
+        to = target_key + info.key[len(source_key) :]
+        await _copy_object(source, info, target, to, ulid(clock, rng), progress)
+    inode = state.inode_bytes
+    if state.inode.inline is None and state.inode.layout is InodeLayout.CURRENT:
+        # A compaction is attached by metadata, which not every store keeps: the copy has none.
+        inode = with_flags(inode, clear=FLAG_COMPACTION)
+    await _create(target, inode_key(target_key), inode, ulid(clock, rng))
+    progress(INODE_BYTES)
+
+
+async def _copy_object(
+    source: Store, info: ObjectInfo, target: Store, to: str, mark: str, progress: Progress
+) -> None:
+    if info.size <= _IN_MEMORY_BYTES:
+        data = bytearray(info.size)
+        await _read_into(source, info, memoryview(data), progress)
+        await _create(target, to, data, mark)
+        return
+    with tempfile.TemporaryFile() as file:
+        file.truncate(info.size)
+        # Unmapped with its last view: a store may hold on to one a little longer.
+        view = memoryview(mmap.mmap(file.fileno(), info.size))
+        await _read_into(source, info, view, progress)
+        await _create(target, to, view, mark)
+
+
+async def _read_into(source: Store, info: ObjectInfo, view: memoryview, progress: Progress) -> None:
+    for start in range(0, info.size, _CHUNK_BYTES):
+        end = min(start + _CHUNK_BYTES, info.size)
+        try:
+            data = (await source.get(info.key, start=start, end=end)).data
+        except StoreNotFound as error:
+            rule = "an object has gone while it was copied"
+            raise FormatError(rule, object=info.key, offset=start) from error
+        if len(data) != end - start:
+            raise FormatError("the object ends early", object=info.key, offset=start)
+        view[start:end] = data
+        progress(end - start)
+
+
+async def _create(store: Store, key: str, body: Body, mark: str) -> None:
+    try:
+        await store.create(key, body, metadata={WRITE_MARK: mark})
+    except StoreConflict as refused:
+        # Perhaps of a copy that was interrupted: what counts is what is in it.
+        if not await has_bytes(store, key, body):
+            raise ContainerExists(f"other objects are there already key={key}") from refused
+
+
+async def _exists(store: Store, key: str) -> bool:
+    try:
+        await store.head(key)
+    except StoreNotFound:
+        return False
+    return True
