@@ -70,6 +70,7 @@ class Inventory:
         self._bases = array("Q", bytes(8 * count))
         self._names = (array("Q", bytes(8 * count)), array("Q", bytes(8 * count)))
         self._flags = bytearray(count)
+        self._last_found = 0
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -93,8 +94,14 @@ class Inventory:
     def find(self, number: int, part: int) -> int:
         """Which object that is; -1 when it is not there."""
         code = object_code(number, part)
-        at = bisect_left(self._codes, code)
-        return at if at < len(self._codes) and self._codes[at] == code else -1
+        # Pointers that stand side by side mostly lead to one object, or to the next one.
+        at = self._last_found
+        if at >= len(self._codes) or self._codes[at] != code:
+            at = bisect_left(self._codes, code)
+            if at == len(self._codes) or self._codes[at] != code:
+                return -1
+            self._last_found = at
+        return at
 
     def checkpoints(self) -> Iterator[range]:
         """The objects of each checkpoint, in ascending order of their numbers."""

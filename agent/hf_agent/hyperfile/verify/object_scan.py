@@ -59,11 +59,8 @@ class Rows:
         self._columns = tuple(array("Q") for _ in range(columns))
 
     def add(self, *row: int) -> None:
-        """Add a row, unless it is the last one again."""
-        columns = self._columns
-        if columns[0] and all(column[-1] == n for column, n in zip(columns, row, strict=True)):
-            return
-        for column, number in zip(columns, row, strict=True):
+        """Add a row."""
+        for column, number in zip(self._columns, row, strict=True):
             column.append(number)
 
     def without(self, leaves: set[int]) -> Rows:
@@ -225,6 +222,7 @@ class _Scanner:
             return
         # Leaves are looked through and dropped: there may be very many of them.
         own, problem = self._inventory.number(self._at), ""
+        last, ours = -1, False
         for index, pointer in zip(node.keys, node.values, strict=True):
             if not is_place(pointer):
                 continue
@@ -233,8 +231,10 @@ class _Scanner:
             if target.object < 0:
                 scan.missing.add(number, target.number)
                 continue
-            scan.targets.add(number, target.object)
-            if target.number >= 0 and self._inventory.number(target.object) == own:
+            if target.object != last:
+                scan.targets.add(number, target.object)
+                last, ours = target.object, self._inventory.number(target.object) == own
+            if ours and target.number >= 0:
                 scan.own_blocks.add(number, index, target.object, target.number)
         if problem:
             self._break_node(number, offset, problem)

@@ -29,9 +29,8 @@ def find_target(inventory: Inventory, pointer: int, own: int, *, node: bool) -> 
     at = inventory.find(place.checkpoint, place.part)
     if at < 0:
         return Target(-1, object_code(place.checkpoint, place.part), "")
-    name = inventory.name(at)
     if place.checkpoint > own:
-        return Target(at, -1, f"a pointer leads to a later checkpoint: {name}")
+        return Target(at, -1, f"a pointer leads to a later checkpoint: {inventory.name(at)}")
     if not inventory.has_header(at):
         return Target(at, -1, "")  # that object has a finding of its own
     start = inventory.meta_offset(at) if node else inventory.data_offset(at)
@@ -40,6 +39,7 @@ def find_target(inventory: Inventory, pointer: int, own: int, *, node: bool) -> 
     number, rest = divmod(place.offset - start, 1 << shift)
     if rest or not 0 <= number < count:
         what = "map node" if node else "data block"
-        text = f"a pointer leads to byte {place.offset} of {name}, where no {what} begins"
+        where = f"byte {place.offset} of {inventory.name(at)}"
+        text = f"a pointer leads to {where}, where no {what} begins"
         return Target(at, -1, text)
     return Target(at, number, "")
