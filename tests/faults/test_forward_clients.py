@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -156,3 +157,46 @@ def test_a_fluent_logger_goes_on_when_the_agent_is_killed_and_loses_no_more_than
     assert len(gaps) <= kills, "whole but for what was in the socket when the agent was killed"
     assert len(repeated) <= kills
     assert rows[-1] == count - 1
+
+
+def has_node_client() -> bool:
+    """Whether node.js finds `@fluent-org/logger` (by NODE_PATH)."""
+    if shutil.which("node") is None:
+        return False
+    found = subprocess.run(
+        ["node", "-e", 'require.resolve("@fluent-org/logger")'], capture_output=True
+    )
+    return found.returncode == 0
+
+
+@pytest.mark.skipif(
+    not has_node_client(), reason="node.js or its package @fluent-org/logger is not installed"
+)
+def test_the_logger_for_node_speaks_every_mode_with_handshake_and_acknowledgements(
+    tmp_path: Path,
+) -> None:
+    agent = AgentProcess(
+        tmp_path / "a",
+        forward="""
+shared_key = "open sesame"
+[[listen.forward.users]]
+name = "web"
+password = "secret"
+""",
+    ).start()
+    script = Path(__file__).parents[1] / "support" / "forward_client.js"
+    try:
+        subprocess.run(
+            ["node", str(script), str(agent.forward_socket), "open sesame", "web", "secret"],
+            check=True,
+            timeout=120,
+        )
+        assert agent.stop() == 0, agent.log_text()
+    finally:
+        agent.close()
+    for mode in ("Message", "Forward", "PackedForward", "CompressedPackedForward"):
+        content = asyncio.run(read_container(agent, f"node-1/app.{mode}"))
+        assert [json.loads(line) for line in content.splitlines()] == [
+            {"time": f"1970-01-01T00:0{n // 60}:{n % 60:02d}.000000007Z", "n": n, "text": "grün\n"}
+            for n in range(300)
+        ]
