@@ -18,7 +18,7 @@ from support.agent_process import AgentProcess
 from support.containers import read_container
 from support.forward_sender import entries_of, line_of
 
-CHUNKS = int(os.environ.get("HF_KILL_CHUNKS", "3000"))
+CHUNKS = int(os.environ.get("HF_KILL_CHUNKS", "2000"))
 KILLS = int(os.environ.get("HF_KILL_KILLS", "20"))
 WINDOWS = {"app.web": 64, "app.db": 3}
 
