@@ -170,6 +170,13 @@ class FileMachine(RuleBasedStateMachine):
         self.run(self.files[name].truncate(self.offset(at)))
         self.models[name].truncate(self.offset(at))
 
+    @rule(name=st.sampled_from(NAMES), at=edges, to=edges)
+    def cut_and_grow(self, name: Name, at: tuple[int, int], to: tuple[int, int]) -> None:
+        """What was behind the cut must not come back."""
+        for size in sorted((self.offset(at), self.offset(to))):
+            self.run(self.files[name].truncate(size))
+            self.models[name].truncate(size)
+
     @rule(name=st.sampled_from(NAMES), mode=st.sampled_from([0o600, 0o755]))
     def set_mode(self, name: Name, mode: int) -> None:
         self.files[name].set_attributes(mode=mode)
