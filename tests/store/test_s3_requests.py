@@ -146,14 +146,15 @@ async def test_a_large_object_goes_up_in_parts_with_the_condition_on_the_last_re
 
 
 async def test_a_failed_part_aborts_the_upload_and_stops_the_others(stub: StubServer) -> None:
-    others = asyncio.Event()
+    first_came, others = asyncio.Event(), asyncio.Event()
 
     def respond(request: Recorded) -> Answer:
         if "uploads" in request.query:
             return Answer(body=STARTED)
         if request.query.get("partNumber") == "2":
-            return Answer(503, b"<Error><Code>SlowDown</Code></Error>")
+            return Answer(503, b"<Error><Code>SlowDown</Code></Error>", wait=first_came.wait)
         if request.method == "PUT":
+            first_came.set()
             return Answer(wait=others.wait)
         return Answer(204)
 
