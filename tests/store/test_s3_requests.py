@@ -88,6 +88,18 @@ async def test_a_large_body_is_handed_on_without_a_copy() -> None:
     assert sum(piece.nbytes for piece in again) == len(body)
 
 
+async def test_tiny_views_are_joined_and_all_bytes_come_in_order() -> None:
+    rng = random.Random(1)
+    sizes = [4096] * 300 + [100_000, 5, 600_000, 16_384, 16_385] + [1] * 10 + [4096] * 3
+    buffers = [rng.randbytes(size) for size in sizes]
+    body = request_body([memoryview(each) for each in buffers], lambda: None)
+    assert isinstance(body, UploadBody)
+    pieces = [piece async for piece in body]
+    assert b"".join(pieces) == b"".join(buffers)
+    assert max(piece.nbytes for piece in pieces) <= 256 << 10
+    assert len(pieces) <= 300 * 4096 // (256 << 10) + 10
+
+
 @pytest.mark.parametrize("nbytes", [10, 200_000, 3 * MIB])
 async def test_the_signature_covers_the_body_over_plain_http(
     stub: StubServer, nbytes: int, monkeypatch: pytest.MonkeyPatch

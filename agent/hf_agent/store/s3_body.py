@@ -18,6 +18,7 @@ __all__ = ["UploadBody", "request_body"]
 
 _SMALL_BYTES = 64 * 1024
 _CHUNK_BYTES = 256 * 1024
+_TINY_BYTES = 16 * 1024
 
 
 class UploadBody:
@@ -64,9 +65,7 @@ class _Chunks:
     """The views in pieces small enough for the transport to push back between two of them."""
 
     def __init__(self, views: Views, progress: Callable[[], None]) -> None:
-        self._pieces: Iterator[memoryview] = (
-            piece for view in views for run in split_views([view], _CHUNK_BYTES) for piece in run
-        )
+        self._pieces = _pieces(views)
         self._progress = progress
 
     def __aiter__(self) -> _Chunks:
@@ -77,6 +76,25 @@ class _Chunks:
         for piece in self._pieces:
             return piece
         raise StopAsyncIteration
+
+
+def _pieces(views: Views) -> Iterator[memoryview]:
+    """Pieces of up to `_CHUNK_BYTES`. Very small views are joined: a call for each of them would
+    take longer than the copy."""
+    joined: list[memoryview] = []
+    held = 0
+    for view in views:
+        if joined and (view.nbytes > _TINY_BYTES or held + view.nbytes > _CHUNK_BYTES):
+            yield memoryview(b"".join(joined))
+            joined, held = [], 0
+        if view.nbytes <= _TINY_BYTES:
+            joined.append(view)
+            held += view.nbytes
+        else:
+            for run in split_views([view], _CHUNK_BYTES):
+                yield from run
+    if joined:
+        yield memoryview(b"".join(joined))
 
 
 def request_body(views: Views, progress: Callable[[], None]) -> bytes | UploadBody:
