@@ -217,10 +217,62 @@ async def test_reading_in_order_is_served_from_growing_windows() -> None:
         assert data == reads.content[offset : offset + 8192]
         offset += len(data)
     assert offset == len(reads.content)
-    assert len(reads.asked) < 10
-    assert max(length for _, length in reads.asked) <= 1 << 20
+    assert len(reads.asked) < 15
+    assert max(length for _, length in reads.asked) <= 1 << 19
     assert sum(length for _, length in reads.asked) == len(reads.content)
     await ahead.close()
+
+
+async def test_several_pieces_are_ahead_and_together_stay_within_the_bound() -> None:
+    content = random.Random(8).randbytes(4 << 20)
+    most = running = used = 0
+    bound, piece = 1 << 20, 1 << 18
+
+    async def read(offset: int, length: int) -> bytes:
+        nonlocal most, running
+        assert length <= piece
+        assert offset + length <= used + bound, "what was used is within the bound, too"
+        running += 1
+        most = max(most, running)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        running -= 1
+        return content[offset : offset + length]
+
+    ahead = ReadAhead(read, len(content), max_bytes=bound, piece_bytes=piece)
+    for used in range(0, len(content), piece):
+        assert await ahead.read(used, piece) == content[used : used + piece]
+    assert most >= 3
+    await ahead.close()
+
+
+async def test_pieces_end_where_blocks_do() -> None:
+    reads = Reads(random.Random(9).randbytes(1 << 20))
+    ahead = ReadAhead(reads, len(reads.content), max_bytes=1 << 20, alignment=4096)
+    await ahead.read(0, 777)
+    offset = 777
+    while data := await ahead.read(offset, 5000):
+        assert data == reads.content[offset : offset + 5000]
+        offset += len(data)
+    assert all((start + length) % 4096 == 0 for start, length in reads.asked)
+    await ahead.close()
+
+
+async def test_what_was_read_ahead_can_be_had_without_a_call() -> None:
+    reads = Reads(random.Random(10).randbytes(1 << 20))
+    ahead = ReadAhead(reads, len(reads.content), max_bytes=1 << 20)
+    await ahead.read(0, 10)
+    start, data = ahead.front
+    assert start == 0
+    assert len(data) > 10
+    assert data == reads.content[: len(data)]
+    # Who took from there goes on behind it, and is still one who reads in order.
+    offset, asked = len(data), len(reads.asked)
+    assert await ahead.read(offset, 10) == reads.content[offset : offset + 10]
+    assert len(reads.asked) - asked <= 2
+    assert reads.asked[-1][1] > 10
+    await ahead.close()
+    assert ahead.front == (0, b"")
 
 
 async def test_jumps_read_what_is_asked_for_only() -> None:

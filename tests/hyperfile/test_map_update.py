@@ -2,108 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from array import array
-from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_agent.hyperfile.file.map_changes import (
-    NEW_BLOCK,
-    MapChanges,
-    NewLeaf,
-    NewMap,
-    NewNode,
-)
-from hf_agent.hyperfile.file.map_update import update_map
-from hf_agent.hyperfile.file.map_view import MapNode, MapView
-from hf_agent.hyperfile.file.object_encoding import child_pointers, leaf_values
+from hf_agent.hyperfile.file.map_changes import MapChanges
+from hf_agent.hyperfile.file.map_view import MapNode
 from hf_agent.hyperfile.file.ranges import END, RangeSet
 from hf_agent.hyperfile.pointers import ZERO
-
-
-@dataclass
-class Nodes:
-    """Stands for the store: nodes by pointers, and how many of them were read."""
-
-    known: dict[int, MapNode] = field(default_factory=dict)
-    loads: int = 0
-
-    async def load(self, pointer: int, *, level: int, first_key: int, limit: int) -> MapNode:
-        node = self.known[pointer]
-        assert (node.level, node.keys[0]) == (level, first_key)
-        assert node.keys[-1] < limit
-        self.loads += 1
-        return node
-
-
-class Map:
-    """A map that is changed batch by batch, as its inode and objects would hold it."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.nodes = Nodes()
-        self.root = MapNode(1, array("Q"), array("Q"))
-        self.direct = True
-        self.entries = 0
-        self.blocks = 0
-        self.written_nodes = 0
-
-    def view(self) -> MapView:
-        view = MapView.__new__(MapView)
-        view.root, view.direct, view.entries = self.root, self.direct, self.entries
-        view.nodes = self.nodes  # type: ignore[assignment]
-        return view
-
-    async def apply(self, changes: MapChanges) -> NewMap:
-        new = await update_map(self.view(), changes, capacity=self.capacity)
-        first = self.blocks
-        self.blocks += len(changes.written)
-        places = array("Q", range(first + 1, self.blocks + 1))
-        for rank, node in enumerate(new.nodes):
-            node.pointer = 1 << 40 | len(self.nodes.known) + rank
-        for node in new.nodes:
-            self.nodes.known[node.pointer] = self.placed(node, places)
-        self.root, self.direct = self.placed(new.root, places), new.direct
-        self.entries = new.entries
-        self.written_nodes = len(new.nodes)
-        return new
-
-    @staticmethod
-    def placed(node: NewNode, places: array[int]) -> MapNode:
-        values = leaf_values(node, places) if isinstance(node, NewLeaf) else child_pointers(node)
-        assert max(values, default=0) < NEW_BLOCK
-        return MapNode(node.level, node.keys, values)
-
-    def check(self) -> dict[int, int]:
-        """Every rule for nodes; the entries."""
-        entries: dict[int, int] = {}
-        if self.direct:
-            assert self.root.level == 1
-            assert all(key < 6 for key in self.root.keys)
-            entries = dict(zip(self.root.keys, self.root.values, strict=True))
-        else:
-            assert 1 <= len(self.root.keys) <= 3
-            self._walk(self.root, entries)
-            assert max(entries) >= 6, "a map of the first six blocks alone is a direct root"
-        assert len(entries) == self.entries
-        return entries
-
-    def _walk(self, node: MapNode, entries: dict[int, int]) -> None:
-        assert all(one < two for one, two in itertools.pairwise(node.keys))
-        for key, value in zip(node.keys, node.values, strict=True):
-            if node.level == 1:
-                assert not entries or key > max(itertools.islice(reversed(entries), 1))
-                entries[key] = value
-                continue
-            child = self.nodes.known[value]
-            assert child.level == node.level - 1
-            assert child.keys[0] == key, "a node's key in its parent is its first key"
-            assert 1 <= len(child.keys) <= self.capacity
-            self._walk(child, entries)
+from support.map_in_memory import Map, full_nodes
 
 
 def changes(written: list[int], zeroed: list[int], cleared: list[tuple[int, int]]) -> MapChanges:
@@ -212,29 +120,37 @@ async def test_new_neighbours_that_fit_one_node_share_it() -> None:
     assert await count_leaves(tree) == 1
 
 
-def full_nodes(entries: int, capacity: int) -> int:
-    """Nodes below the root of a map that has just so many entries."""
-    total, level = 0, entries
-    while level > 3:
-        level = -(-level // capacity)
-        total += level
-    return total
-
-
-async def test_entries_of_a_million_appends_take_few_steps_each(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """n log n: four times the blocks take about four times as long, and nodes are full."""
-    figures = []
+async def test_a_batch_of_a_million_appended_blocks_makes_full_nodes_and_no_others() -> None:
     for count in (250_000, 1_000_000):
         tree = Map(255)
-        change = MapChanges(array("Q", range(count)), array("Q"), RangeSet())
-        start = time.perf_counter()
-        new = await tree.apply(change)
-        figures.append((count, time.perf_counter() - start, len(new.nodes)))
+        new = await tree.apply(MapChanges(array("Q", range(count)), array("Q"), RangeSet()))
         assert len(new.nodes) == full_nodes(count, 255)
-    with capsys.disabled():
-        for count, seconds, written in figures:
-            print(
-                f"\nmap update: {count} appended blocks, {seconds:.3f} s, {written} nodes", end=""
-            )
+
+
+async def append(tree: Map, start: int, end: int, step: int) -> int:
+    """Append blocks, `step` of them at a time; the nodes that were read and written."""
+    before, written = tree.nodes.loads, 0
+    for first in range(start, end, step):
+        indexes = array("Q", range(first, min(first + step, end)))
+        await tree.apply(MapChanges(indexes, array("Q"), RangeSet()))
+        written += tree.written_nodes
+    return tree.nodes.loads - before + written
+
+
+async def test_a_million_appends_in_batches_visit_n_log_n_nodes() -> None:
+    tree, step, visits = Map(255), 1000, []
+    for start, end in ((0, 250_000), (250_000, 500_000), (500_000, 1_000_000)):
+        visits.append(await append(tree, start, end, step))
+    # Of a map of 3 levels: a batch fills 4 leaves, and reads and writes the path to them.
+    for blocks, found in zip((250_000, 250_000, 500_000), visits, strict=True):
+        assert found <= blocks / 255 + blocks / step * 2 * 3
+    assert sum(visits) <= 2.2 * (visits[0] + visits[1])
+
+
+async def test_an_appended_block_visits_its_path_alone_however_large_the_map() -> None:
+    for blocks, levels in ((250, 1), (60_000, 2), (1_000_000, 3)):
+        tree = Map(255)
+        await append(tree, 0, blocks, blocks)
+        visits = await append(tree, blocks, blocks + 300, 1)
+        # Read and written: a node on each level, and now and then a new one beside it.
+        assert visits <= 300 * 2 * levels + 10

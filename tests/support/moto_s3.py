@@ -31,7 +31,7 @@ from werkzeug.serving import make_server
 
 from hf_agent.store.options import S3Options
 
-__all__ = ["MotoS3", "moto_s3", "process_credentials", "s3_bucket"]
+__all__ = ["MotoS3", "moto_s3", "process_credentials", "running_moto", "s3_bucket"]
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -142,15 +142,24 @@ def process_credentials() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def moto_s3() -> Iterator[MotoS3]:
-    """A server for all tests of the run; its credentials are set in this process's environment."""
+@contextmanager
+def running_moto() -> Iterator[MotoS3]:
+    """A server; its credentials are set in this process's environment."""
     server = _Server(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with process_credentials():
-        yield MotoS3(f"http://{host}:{port}")
-    server.stop()
+    try:
+        with process_credentials():
+            yield MotoS3(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[MotoS3]:
+    """A server for all tests of the run; its credentials are set in this process's environment."""
+    with running_moto() as server:
+        yield server
 
 
 @pytest.fixture

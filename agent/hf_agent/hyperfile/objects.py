@@ -63,13 +63,18 @@ class CheckpointObjects:
         *,
         checked: bool = True,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        node_cache_bytes: int | None = None,
     ) -> None:
+        """`cache_bytes` for headers and checksums, `node_cache_bytes` for map nodes; the former
+        for both together where only that is given."""
+        if node_cache_bytes is None:
+            cache_bytes = node_cache_bytes = cache_bytes // 2
         self._store = store
         self._key = key
         self._meta = meta
         self._checked = checked
-        self._objects: BoundedCache[str, _Object] = BoundedCache(cache_bytes // 2)
-        self._nodes: BoundedCache[tuple[str, int], bytes] = BoundedCache(cache_bytes // 2)
+        self._objects: BoundedCache[str, _Object] = BoundedCache(cache_bytes)
+        self._nodes: BoundedCache[tuple[str, int], bytes] = BoundedCache(node_cache_bytes)
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property

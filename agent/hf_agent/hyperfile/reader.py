@@ -7,19 +7,16 @@ from a writer that may be at work.
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import NamedTuple
 
 from hf_agent.hyperfile.block_map import BlockMap
-from hf_agent.hyperfile.concurrency import map_concurrently
+from hf_agent.hyperfile.data_runs import read_blocks
 from hf_agent.hyperfile.errors import FormatError
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.inode_copy import check_inode, copied_in
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
 from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
-from hf_agent.hyperfile.pointers import Place, decode_place, is_place
 from hf_agent.store.base import Store
 
 __all__ = ["Reader"]
@@ -30,16 +27,6 @@ _MAX_REQUESTS = 8
 """Requests of one read that run at a time."""
 _CHUNKS_AHEAD = 2
 """Chunks that iteration reads ahead of the one it gave out."""
-
-
-class _Run(NamedTuple):
-    """A part of a read: from one object, or (`place` None) zeros."""
-
-    place: Place | None
-    """Of the first block."""
-    skip: int
-    """Bytes of the first block to leave out."""
-    length: int
 
 
 class Reader:
@@ -151,36 +138,13 @@ class Reader:
         first, skip = divmod(offset, size)
         count = -(-(skip + length) // size)
         pointers = await self._map.lookup(first, count)
-        runs = self._runs(pointers, skip, length)
-        parts = await map_concurrently(self._read_run, runs, limit=_MAX_REQUESTS)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _read_run(self, run: _Run) -> bytes:
-        if run.place is None:
-            return bytes(run.length)
-        return await self._objects.read_data(run.place, run.skip, run.length)
-
-    def _runs(self, pointers: array[int], skip: int, length: int) -> list[_Run]:
-        """Join neighbours: in the file, and in the object that they lie in."""
-        size, pointer_format = self.inode.meta.data_block_size, self.inode.meta.pointer_format
-        runs: list[_Run] = []
-        joined: Place | None = None
-        expected: Place | None = None
-        joined_skip = joined_length = 0
-        for pointer in pointers:
-            place = decode_place(pointer, pointer_format) if is_place(pointer) else None
-            taken = min(size - skip, length)
-            if joined_length and place == expected and joined_length + taken <= _MAX_REQUEST_BYTES:
-                joined_length += taken
-            else:
-                if joined_length:
-                    runs.append(_Run(joined, joined_skip, joined_length))
-                joined, joined_skip, joined_length = place, skip, taken
-            expected = None if place is None else place._replace(offset=place.offset + size)
-            length -= taken
-            skip = 0
-        runs.append(_Run(joined, joined_skip, joined_length))
-        return runs
+        return await read_blocks(
+            *(self._objects, pointers, self.inode.meta),
+            skip=skip,
+            length=length,
+            max_bytes=_MAX_REQUEST_BYTES,
+            requests=_MAX_REQUESTS,
+        )
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks()

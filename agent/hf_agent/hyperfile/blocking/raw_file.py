@@ -43,36 +43,31 @@ class HyperfileIO(io.RawIOBase):
         loop: Runner,
         on_close: Callable[[], None],
         *,
-        mode: str,
-        read_ahead_bytes: int = 8 << 20,
+        read_ahead_bytes: int = 32 << 20,
     ) -> None:
-        """`mode` is one of `modes.plain_mode`."""
         super().__init__()
         self._file = file
         self._loop = loop
         self._read_ahead_bytes = read_ahead_bytes
         self._on_close = on_close
-        self._position = file.size if file.mode == "a" else 0
+        self._position = 0
         self._released = False
         self._ahead = self._read_ahead(read_ahead_bytes)
         self.name = name
-        """The URI, or path, that it was opened with."""
-        self.mode = f"{mode[0]}b{mode[1:]}"
-        """As `io.FileIO` shows it: `rb`, `rb+`, `wb`, ..."""
-        self._readable = mode[0] == "r" or "+" in mode
-        self._writable = mode != "r"
+        """The URI that it was opened with."""
+        self.mode = file.mode
 
     # -- the file ----------------------------------------------------------------------------
 
     def readable(self) -> bool:
         """True, but for modes `w`, `a` and `x`."""
         self._check_open()
-        return self._readable
+        return self.mode in ("r", "r+")
 
     def writable(self) -> bool:
         """False in mode `r` only."""
         self._check_open()
-        return self._writable
+        return self.mode != "r"
 
     def seekable(self) -> bool:
         """True."""
@@ -83,10 +78,16 @@ class HyperfileIO(io.RawIOBase):
         """Read at the position; fewer bytes than asked for only at the end."""
         view = memoryview(buffer).cast("B")
         self._check_readable()
-        data = self._loop.run(self._ahead.read(self._position, view.nbytes))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        start, data = self._ahead.front
+        at = self._position - start
+        if at >= 0 and at + view.nbytes <= len(data):
+            # Read ahead already: the loop need not be asked.
+            view[:] = memoryview(data)[at : at + view.nbytes]
+            count = view.nbytes
+        else:
+            count = self._loop.run(self._ahead.read_into(self._position, view))
+        self._position += count
+        return count
 
     def readall(self) -> bytes:
         """Read from the position to the end."""
@@ -96,7 +97,7 @@ class HyperfileIO(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         """Write at the position, in mode `a` at the end; returns the number of bytes: all."""
-        if self._file.mode == "a":
+        if self.mode == "a":
             view = memoryview(data).cast("B")
             self._position = self.append(view) + view.nbytes
             return view.nbytes
@@ -138,8 +139,7 @@ class HyperfileIO(io.RawIOBase):
 
     def flush(self) -> None:
         """Make a checkpoint of all that was written; returns when the store has it."""
-        self._check_open()
-        if self._writable:
+        if not self.closed and self.mode != "r":
             self._loop.run(self._file.flush())
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class HyperfileIO(io.RawIOBase):
     def abort(self) -> None:
         """Close without a checkpoint: what was not flushed is gone."""
         if not self.closed:
-            if self._writable:
+            if self.mode != "r":
                 self._file.discard()
             self.close()
 
@@ -245,7 +245,12 @@ class HyperfileIO(io.RawIOBase):
     def _read_ahead(self, max_bytes: int) -> ReadAhead:
         # What is written shows at once, so nothing is kept of a file that is.
         changing = self._file.mode != "r"
-        return ReadAhead(self._file.pread, self._file.size, max_bytes=0 if changing else max_bytes)
+        return ReadAhead(
+            *(self._file.pread, self._file.size),
+            max_bytes=0 if changing else max_bytes,
+            piece_bytes=self._file.options.request_bytes,
+            alignment=self._file.stat().block_size,
+        )
 
     def _check_readable(self) -> None:
         if not self.readable():

@@ -18,12 +18,11 @@ from hf_agent.hyperfile.errors import (
 from hf_agent.hyperfile.file.content import Content
 from hf_agent.hyperfile.file.handle import HyperFile
 from hf_agent.hyperfile.file.holes import BlockFinder
-from hf_agent.hyperfile.file.options import FileOptions
+from hf_agent.hyperfile.file.options import DEFAULT_OPTIONS, FileOptions
 from hf_agent.hyperfile.file.removal import remove
 from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, INODE_BYTES, InodeLayout, with_flags
 from hf_agent.hyperfile.keys import inode_key, parse_object_key
-from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES
 from hf_agent.hyperfile.opening import reach_state
 from hf_agent.hyperfile.refused_write import has_bytes
 from hf_agent.hyperfile.take_up import WRITE_MARK
@@ -76,10 +75,10 @@ async def copy(
         )
         return
     content = (
-        await content_now(source_store, source_key, cache_bytes=DEFAULT_CACHE_BYTES)
+        await content_now(source_store, source_key, options=DEFAULT_OPTIONS)
         if checkpoint is None
         else await content_at_checkpoint(
-            source_store, source_key, checkpoint, cache_bytes=DEFAULT_CACHE_BYTES
+            source_store, source_key, checkpoint, options=DEFAULT_OPTIONS
         )
     )
     if options is None:
@@ -131,7 +130,8 @@ async def _give_up(target: HyperFile, store: Store) -> None:
     """Take an empty container away again, as far as the store lets us."""
     try:
         await target.abort()
-        if not (await content_now(store, target.key, cache_bytes=0)).inode.last_cno:
+        now = await content_now(store, target.key, options=FileOptions(cache_bytes=0))
+        if not now.inode.last_cno:
             await remove(store, target.key)
     except (StoreError, HyperfileError):
         pass  # what failed first is what the caller has to know

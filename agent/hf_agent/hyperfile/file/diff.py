@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hf_agent.hyperfile.errors import FormatError
 from hf_agent.hyperfile.file.content import Content
 from hf_agent.hyperfile.file.map_view import MapNode, MapView
-from hf_agent.hyperfile.file.options import ByteRange
+from hf_agent.hyperfile.file.options import ByteRange, FileOptions
 from hf_agent.hyperfile.file.ranges import END, RangeSet
 from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now, content_of
 from hf_agent.hyperfile.inode import empty_inode
@@ -43,14 +43,16 @@ async def diff(
     errors.
     """
 
+    options = FileOptions(cache_bytes=cache_bytes)
+
     async def content(number: int | None) -> Content:
         if number is None:
-            return await content_now(store, key, cache_bytes=cache_bytes)
+            return await content_now(store, key, options=options)
         if number == 0:
-            newest = await content_now(store, key, cache_bytes=cache_bytes)
+            newest = await content_now(store, key, options=options)
             inode = empty_inode(newest.inode.meta, 0, uid=0, gid=0, mode=0)
-            return content_of(store, key, inode, sources=None, cache_bytes=cache_bytes)
-        return await content_at_checkpoint(store, key, number, cache_bytes=cache_bytes)
+            return content_of(store, key, inode, sources=None, options=options)
+        return await content_at_checkpoint(store, key, number, options=options)
 
     old, new = await content(a), await content(b)
     meta = new.inode.meta

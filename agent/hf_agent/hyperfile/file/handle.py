@@ -122,6 +122,11 @@ class HyperFile:
         return self._mode
 
     @property
+    def options(self) -> FileOptions:
+        """What it was opened with."""
+        return self._options
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed; almost every call is then a `ValueError`."""
         return self._closed
@@ -265,7 +270,7 @@ class HyperFile:
             piece = view[: step - offset % size]
             end = offset + len(piece)
             await publisher.take_back(*{at // size for at in (offset, end) if at % size})
-            publisher.ahead.drop(offset // size, -(-end // size))
+            publisher.drop(offset // size, -(-end // size))
             publisher.dirty.write(offset, piece)
             await publisher.write_ahead()
             offset, view = end, view[len(piece) :]
@@ -319,7 +324,7 @@ class HyperFile:
             index, inside = divmod(size, self._block_size)
             if inside:
                 await publisher.take_back(index)
-            publisher.ahead.drop(index, END)
+            publisher.drop(index, END)
             publisher.dirty.shrink(size)
 
     def set_attributes(
@@ -400,7 +405,7 @@ class HyperFile:
                 return False
             before = self._content
             self._reading = await content_now(
-                *(self._store, self._key), before=before, cache_bytes=self._options.cache_bytes
+                *(self._store, self._key), before=before, options=self._options
             )
             return self._reading is not before
         async with self._changing:
@@ -428,7 +433,7 @@ class HyperFile:
         async with self._changing:
             if self._publisher is not None:
                 self._publisher.discard()
-                await self._publisher.ahead.remove_garbage()
+                await self._publisher.end()
             self._closed = True
 
     async def __aenter__(self) -> Self:

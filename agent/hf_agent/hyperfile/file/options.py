@@ -46,15 +46,27 @@ class FileOptions:
     """Larger checkpoints go out in several objects of about this size, at most 1 GiB (formats 3
     and 4). An object holds at least one block, and all of a checkpoint's map."""
     dirty_bytes: int = 128 << 20
-    """Changed blocks kept in memory. More than that is written ahead, without being published
-    (formats 3 and 4); formats 1 and 2 keep a whole checkpoint in memory."""
+    """Changed blocks kept in memory. From half of that on they are written ahead, without being
+    published (formats 3 and 4); formats 1 and 2 keep a whole checkpoint in memory."""
+    ahead_bytes: int = 16 << 20
+    """Size of the objects that are written ahead; those of a checkpoint with thousands of them are
+    larger."""
+    uploads: int = 4
+    """Objects of one file that are uploaded at a time."""
+    request_bytes: int = 8 << 20
+    """Blocks that lie side by side are read in one request of up to this size."""
+    requests: int = 8
+    """Requests for data of one read at a time."""
     on_conflict: Literal["fail", "retry"] = "fail"
     """What a flush does when another writer came first."""
-    cache_bytes: int = 32 << 20
-    """Memory for what is read again and again: headers and map nodes."""
+    cache_bytes: int = 64 << 20
+    """Memory for what is read again and again: headers, checksums and map nodes."""
 
     def __post_init__(self) -> None:
         self.meta_config()
+        for name in ("ahead_bytes", "uploads", "request_bytes", "requests"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above zero {name}={getattr(self, name)}")
         for name in ("part_bytes", "dirty_bytes", "cache_bytes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative {name}={getattr(self, name)}")

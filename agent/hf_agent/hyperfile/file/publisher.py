@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import islice
 
 from hf_agent.clock import Clock, ulid
 from hf_agent.hyperfile.appender import CommitResult
@@ -23,7 +24,9 @@ from hf_agent.hyperfile.errors import (
 )
 from hf_agent.hyperfile.file.build import FileBuild
 from hf_agent.hyperfile.file.content import Content, Sources
-from hf_agent.hyperfile.file.dirty import DirtyState
+from hf_agent.hyperfile.file.dirty import DirtyBlock, DirtyState
+from hf_agent.hyperfile.file.flights import Flights
+from hf_agent.hyperfile.file.layout import max_data_blocks
 from hf_agent.hyperfile.file.object_encoding import ObjectIdentity
 from hf_agent.hyperfile.file.options import FileOptions, Mode
 from hf_agent.hyperfile.file.parts import FileParts
@@ -53,7 +56,7 @@ __all__ = ["Publisher", "reach_or_create"]
 _NANOSECONDS = 1_000_000_000
 _MAX_REBASES = 100
 """Other writers that may come first, one after the other, before a flush gives up."""
-_READS_AT_A_TIME = 16
+_PARTS_OF_A_SIZE = 2048
 
 
 class Publisher:
@@ -75,6 +78,7 @@ class Publisher:
         self._content: Content | None = None
         self._dirty: DirtyState | None = None
         self._ahead: WriteAhead | None = None
+        self._flights: Flights | None = None
         self._commit: CheckpointCommit | None = None
         self._build: FileBuild | None = None
         self._outdated = False
@@ -106,7 +110,7 @@ class Publisher:
         self._content = content_of(
             *(self._store, self._key, state.inode),
             sources=sources,
-            cache_bytes=self._options.cache_bytes,
+            options=self._options,
         )
         self._state = state
         self._outdated = self._unknown = False
@@ -114,6 +118,7 @@ class Publisher:
             self._ahead = WriteAhead(
                 *(self._store, self._key, state.inode.meta), clock=self._clock, rng=self._rng
             )
+            self._flights = Flights(self._ahead, state.inode.meta.data_block_size)
 
     @property
     def state(self) -> State:
@@ -140,6 +145,12 @@ class Publisher:
         return self._ahead
 
     @property
+    def flights(self) -> Flights:
+        """Those that are on their way to it."""
+        assert self._flights is not None
+        return self._flights
+
+    @property
     def committing(self) -> bool:
         """Whether a commit was begun and has not ended: its blocks must not change."""
         return self._commit is not None
@@ -157,13 +168,24 @@ class Publisher:
     async def take_back(self, *indexes: int) -> None:
         """Have these blocks in memory, if they were written ahead, so that they can be changed."""
         for index in indexes:
-            if index in self.ahead:
+            if index in self.flights:
+                # What is being uploaded must not change under way.
+                block = self.dirty.blocks[index]
+                written = None if block.written is None else block.written.copy()
+                self.dirty.blocks[index] = DirtyBlock(bytes(block.data), written)
+                self.flights.drop(index, index + 1)
+            elif index in self.ahead:
                 block = await self.ahead.take_back(index, self.content.sources)
                 self.dirty.blocks[index] = block
 
+    def drop(self, first: int, end: int) -> None:
+        """The blocks `[first, end)` have no use for what was written ahead of them."""
+        self.flights.drop(first, end)
+        self.ahead.drop(first, end)
+
     def clear(self, first: int, end: int) -> None:
         """Make holes of whole blocks."""
-        self.ahead.drop(first, end)
+        self.drop(first, end)
         self.dirty.clear(first, end)
 
     def check_room(self, new_blocks: int) -> None:
@@ -177,35 +199,69 @@ class Publisher:
     async def write_ahead(self) -> None:
         """Put changes on the store, unpublished, when they take up too much memory.
 
-        Raises `CheckpointTooLarge`, `FormatError`, and the store's errors; the changes are then
-        still in memory, all or in part.
+        Uploads begin at half of the bound and go on beside further changes, which wait only at
+        the bound itself. Raises `CheckpointTooLarge`, `FormatError`, and the store's errors; the
+        changes are then still in memory, all or in part.
         """
-        parted = self.state.inode.meta.pointer_format.parted
-        if not parted or self.dirty.memory_bytes <= self._options.dirty_bytes:
+        if not self.state.inode.meta.pointer_format.parted:
             return
-        whole = sorted(i for i, block in self.dirty.blocks.items() if block.written is None)
-        await self._store_ahead(whole)
-        if self.dirty.memory_bytes > self._options.dirty_bytes // 2:
-            # Many partial blocks. They cost a read each, and are told apart in a conflict.
-            partial = sorted(self.dirty.blocks)
-            await complete_blocks(self.content, self.dirty, partial)
-            await self._store_ahead(partial)
+        bound, flights = self._options.dirty_bytes, self.flights
+        while True:
+            while self._may_begin(bound // 2) and self._begin_part(whole=True):
+                pass
+            if self.dirty.memory_bytes + flights.outdated_bytes <= bound:
+                return
+            if flights or flights.failed:
+                await flights.wait()
+                continue
+            # Only partial blocks are left. They cost a read each, and are told apart in a conflict.
+            await complete_blocks(self.content, self.dirty, sorted(self.dirty.blocks))
+            while self._may_begin(0) and self._begin_part(whole=False):
+                pass
 
-    async def _store_ahead(self, indexes: list[int]) -> None:
-        dirty, blocks = self.dirty, []
-        for index in indexes:
-            if not dirty.settle_zeros(index):
-                block = dirty.blocks[index]
+    def _may_begin(self, waiting_bytes: int) -> bool:
+        """Whether there is a place for one more upload, and more than so many bytes of changed
+        blocks wait for one."""
+        flights = self.flights
+        waiting = self.dirty.memory_bytes - flights.current_bytes
+        return (
+            waiting > waiting_bytes and len(flights) < self._options.uploads and not flights.failed
+        )
+
+    def _begin_part(self, *, whole: bool) -> bool:
+        """Begin to upload the changes that came first; whether there were any.
+
+        With `whole`, only blocks of which all bytes are ours.
+        """
+        dirty, flights = self.dirty, self.flights
+        candidates = (
+            index
+            for index, block in dirty.blocks.items()
+            if index not in flights and (block.written is None or not whole)
+        )
+        chosen = sorted(islice(candidates, self._part_blocks))
+        blocks = []
+        for index in chosen:
+            dirty.settle_zeros(index)
+            block = dirty.blocks.get(index)
+            if block is not None:
                 blocks.append(AheadBlock(index, block.data, block.written))
-        if not blocks:
-            return
+        if blocks:
+            number = self.state.last_number + 1
+            if number > MAX_CHECKPOINT:
+                raise CheckpointsExhausted(self._key)
+            identity = self._part_identity(number, fingerprint(self.state.stored))
+            flights.begin(dirty, blocks, identity)
+        return bool(chosen)
+
+    @property
+    def _part_blocks(self) -> int:
+        """Data blocks of the next part: more and more, so that part numbers last."""
+        options, meta = self._options, self.state.inode.meta
         number = self.state.last_number + 1
-        if number > MAX_CHECKPOINT:
-            raise CheckpointsExhausted(self._key)
-        identity = self._part_identity(number, fingerprint(self.state.stored))
-        await self.ahead.write(blocks, identity, part_bytes=self._options.part_bytes)
-        for each in blocks:
-            del dirty.blocks[each.index]
+        grown = options.ahead_bytes << self.ahead.next_part(number) // _PARTS_OF_A_SIZE
+        limit = min(grown, options.dirty_bytes // 2, options.part_bytes)
+        return max(max_data_blocks(meta, 0, limit), 1)
 
     def discard(self) -> None:
         """Forget all changes. Those of a commit that was begun may be on the store all the same:
@@ -215,8 +271,14 @@ class Publisher:
             self.ahead.reset(abandoned=False)
         else:
             self.ahead.reset(abandoned=True)
+        self.flights.abandon()
         self._commit = self._build = None
         self._dirty = DirtyState(self.content.size, self.content.inode.meta.data_block_size)
+
+    async def end(self) -> None:
+        """Take away what nobody needs of what was written ahead, as far as the store lets us."""
+        await self.flights.end()
+        await self.ahead.remove_garbage()
 
     # -- flush --------------------------------------------------------------------------------
 
@@ -227,6 +289,7 @@ class Publisher:
         `FormatError`, and the store's errors. After those of the store, call it again.
         """
         conflict: ConflictError | None = None
+        await self.flights.land()
         for _ in range(_MAX_REBASES):
             if self._commit is None:
                 if not self.dirty:

@@ -40,10 +40,10 @@ _MODE = 0o100644
 
 
 def content_of(
-    store: Store, key: str, inode: Inode, *, sources: Sources | None, cache_bytes: int
+    store: Store, key: str, inode: Inode, *, sources: Sources | None, options: FileOptions
 ) -> Content:
     """What an inode describes; with the caches of `sources`, where these are still true."""
-    sources = sources or Sources.of(store, key, inode, cache_bytes=cache_bytes)
+    sources = sources or Sources.of(store, key, inode, options=options)
     return Content(inode, sources, key=key)
 
 
@@ -66,7 +66,7 @@ async def sources_still_true(
 
 
 async def content_now(
-    store: Store, key: str, *, before: Content | None = None, cache_bytes: int
+    store: Store, key: str, *, before: Content | None = None, options: FileOptions
 ) -> Content:
     """What the container at `key` holds now; `before` itself when that has not changed.
 
@@ -76,7 +76,7 @@ async def content_now(
     if before is not None and before.inode == state.inode:
         return before
     sources = await sources_still_true(store, key, before, state.inode)
-    content = content_of(store, key, state.inode, sources=sources, cache_bytes=cache_bytes)
+    content = content_of(store, key, state.inode, sources=sources, options=options)
     # An inode that was taken up out of a checkpoint is the copy itself.
     if state.inode.inline is None and not state.taken_up:
         number = state.inode.last_cno
@@ -86,14 +86,14 @@ async def content_now(
 
 
 async def content_at_checkpoint(
-    store: Store, key: str, number: int, *, cache_bytes: int
+    store: Store, key: str, number: int, *, options: FileOptions
 ) -> Content:
     """What the container at `key` held at a checkpoint.
 
     Raises `NoSuchCheckpoint`, `ChecksumError`, `FormatError`, and the store's errors.
     """
     inode = await inode_at_checkpoint(store, key, number)
-    return content_of(store, key, inode, sources=None, cache_bytes=cache_bytes)
+    return content_of(store, key, inode, sources=None, options=options)
 
 
 async def open_content(
@@ -114,8 +114,8 @@ async def open_content(
             raise NoCheckpointThen(key, at_time)
         checkpoint = found.number
     if checkpoint is None:
-        return await content_now(store, key, cache_bytes=options.cache_bytes)
-    return await content_at_checkpoint(store, key, checkpoint, cache_bytes=options.cache_bytes)
+        return await content_now(store, key, options=options)
+    return await content_at_checkpoint(store, key, checkpoint, options=options)
 
 
 async def reach_for_writing(

@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappop, heappush
 
 from hf_agent.clock import Clock, ulid
 from hf_agent.hyperfile.errors import CheckpointTooLarge
 from hf_agent.hyperfile.file.content import Sources
 from hf_agent.hyperfile.file.dirty import DirtyBlock
-from hf_agent.hyperfile.file.layout import ObjectLayout, max_data_blocks
+from hf_agent.hyperfile.file.layout import ObjectLayout
 from hf_agent.hyperfile.file.object_encoding import (
     Block,
     ObjectIdentity,
@@ -77,6 +78,9 @@ class WriteAhead:
         self._held = 0
         self._number = 0
         self._next_part = 1
+        self._free: list[int] = []
+        """Part numbers below `_next_part` under which nothing could be stored."""
+        self._forgotten = 0
         self.uploaded_bytes = 0
         """Of all objects created since the last `reset`."""
 
@@ -128,27 +132,36 @@ class WriteAhead:
         return list(self._partial)
 
     async def write(
-        self, blocks: Sequence[AheadBlock], identity: ObjectIdentity, *, part_bytes: int
+        self,
+        blocks: Sequence[AheadBlock],
+        identity: ObjectIdentity,
+        *,
+        adopt: Callable[[AheadBlock], bool],
     ) -> None:
-        """Store complete blocks, in ascending order of their indexes.
+        """Store complete blocks, in ascending order of their indexes, as one part.
 
         `identity` names the checkpoint to come, and what is known of it; its part is not used.
-        When this raises, what was not stored is not remembered: the caller still has it. Raises
-        `CheckpointTooLarge`, and the store's errors.
+        Once it is stored, `adopt` is asked for each block whether it is still what the file holds;
+        it is then one that was written ahead. Several calls may overlap. Raises
+        `CheckpointTooLarge`, and the store's errors; nothing is remembered then.
         """
-        per_part = max(max_data_blocks(self._meta, 0, part_bytes), 1)
-        for start in range(0, len(blocks), per_part):
-            batch = blocks[start : start + per_part]
-            indexes = array("Q", (block.index for block in batch))
-            part = _Part(identity.checkpoint, 0, ObjectLayout(self._meta, 0, len(batch)), indexes)
-            await self._create(part, identity, [block.data for block in batch])
-            self._parts.append(part)
-            pointers = new_pointers(part.layout, part.checkpoint, part.part)
-            self._pointers.update(zip(indexes, pointers, strict=True))
-            for block in batch:
-                self._partial.pop(block.index, None)
-                if block.written is not None:
-                    self._partial[block.index] = block.written.copy()
+        indexes = array("Q", (block.index for block in blocks))
+        part = _Part(identity.checkpoint, 0, ObjectLayout(self._meta, 0, len(blocks)), indexes)
+        forgotten = self._forgotten
+        if not await self._create(part, identity, [block.data for block in blocks]):
+            return
+        if self._forgotten != forgotten:
+            self._garbage.append(part_key(self._key, part.checkpoint, part.part))
+            return
+        self._parts.append(part)
+        pointers = new_pointers(part.layout, part.checkpoint, part.part)
+        for block, pointer in zip(blocks, pointers, strict=True):
+            if not adopt(block):
+                continue
+            self._pointers[block.index] = pointer
+            self._partial.pop(block.index, None)
+            if block.written is not None:
+                self._partial[block.index] = block.written.copy()
 
     async def move(self, identity: ObjectIdentity, sources: Sources) -> None:
         """See to it that all parts are parts of the checkpoint that `identity` names.
@@ -173,15 +186,12 @@ class WriteAhead:
                 self._garbage.append(part_key(self._key, old.checkpoint, old.part))
             old.checkpoint, old.part = new.checkpoint, new.part
 
-    async def _create(self, part: _Part, identity: ObjectIdentity, blocks: Sequence[Block]) -> None:
-        """Create a part under the next number that is free, and note that number in it."""
-        self._next_part, self._number = self.next_part(part.checkpoint), part.checkpoint
-        while True:
-            if self._next_part > MAX_PART:
-                raise CheckpointTooLarge(
-                    f"a checkpoint has at most {MAX_PART} parts; flush more often key={self._key}"
-                )
-            part.part = self._next_part
+    async def _create(self, part: _Part, identity: ObjectIdentity, blocks: Sequence[Block]) -> bool:
+        """Create a part under a number that is free, and note that number in it; False when
+        nobody needs it any more."""
+        forgotten = self._forgotten
+        while self._forgotten == forgotten:
+            part.part = self._take_number(part.checkpoint)
             named = ObjectIdentity(
                 checkpoint=part.checkpoint,
                 part=part.part,
@@ -204,11 +214,31 @@ class WriteAhead:
             key = part_key(self._key, part.checkpoint, part.part)
             # A mark of its own for every try: the blocks may have changed since the last one, and
             # that one may have landed. It then stays behind, and the next number is tried.
-            if await create_marked(self._store, key, body, ulid(self._clock, self._rng)):
-                self._next_part += 1
-                self.uploaded_bytes += part.layout.size
-                return
-            self._next_part += 1
+            try:
+                created = await create_marked(self._store, key, body, ulid(self._clock, self._rng))
+            except StoreError:
+                if part.checkpoint == self._number:
+                    heappush(self._free, part.part)
+                raise
+            if created:
+                if self._forgotten == forgotten:
+                    self.uploaded_bytes += part.layout.size
+                return True
+        return False
+
+    def _take_number(self, checkpoint: int) -> int:
+        """A part number that no other part of ours has. Raises `CheckpointTooLarge`."""
+        if checkpoint != self._number:
+            self._number, self._next_part = checkpoint, 1
+            self._free.clear()
+        if self._free:
+            return heappop(self._free)
+        if self._next_part > MAX_PART:
+            raise CheckpointTooLarge(
+                f"a checkpoint has at most {MAX_PART} parts; flush more often key={self._key}"
+            )
+        self._next_part += 1
+        return self._next_part - 1
 
     def reset(self, *, abandoned: bool) -> None:
         """Forget everything: it was committed, or else `abandoned`."""
@@ -218,6 +248,7 @@ class WriteAhead:
                 for each in self._parts
                 if each.checkpoint != self._held
             ]
+        self._forgotten += 1
         self._pointers.clear()
         self._partial.clear()
         self._parts.clear()
