@@ -18,9 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "fs": {"clock", "hyperfile", "store"},
     "wal": {"clock"},
     # What sits on them.
-    "config": {
-        *("ingest.forward.stream_template", "ingest.stream_name", "ingest.stream_patterns"),
-    },
+    "config": {"ingest.forward.stream_template", "ingest.stream_name"},
     "metrics": {"", "tallies"},
     "tallies": set(),
     "logs": set(),
@@ -36,8 +34,8 @@ ALLOWED: dict[str, set[str]] = {
         *("store", "streams", "wal", "web"),
     },
     "cli": {
-        *("", "client", "clock", "config", "hyperfile", "logs"),
-        *("ingest.admission", "ingest.stream_name", "ingest.unix_socket"),
+        *("", "client", "clock", "config", "hyperfile", "ingest.stream_name", "ingest.unix_socket"),
+        "logs",
         *("service", "store", "wal", "web"),
     },
     "__main__": {"cli"},
@@ -68,7 +66,6 @@ SANS_IO = (
     "ingest/lines.py",
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",
-    "ingest/stream_patterns.py",
 )
 
 
