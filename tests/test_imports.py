@@ -18,7 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "fs": {"clock", "hyperfile", "store"},
     "wal": {"clock"},
     # What sits on them.
-    "config": {"ingest.forward.stream_template", "ingest.stream_name"},
+    "config": {
+        *("ingest.forward.stream_template", "ingest.stream_name", "ingest.stream_patterns"),
+    },
     "metrics": {"", "tallies"},
     "tallies": set(),
     "logs": set(),
@@ -34,8 +36,8 @@ ALLOWED: dict[str, set[str]] = {
         *("store", "streams", "wal", "web"),
     },
     "cli": {
-        *("", "client", "clock", "config", "hyperfile", "ingest.stream_name", "ingest.unix_socket"),
-        "logs",
+        *("", "client", "clock", "config", "hyperfile", "logs"),
+        *("ingest.admission", "ingest.stream_name", "ingest.unix_socket"),
         *("service", "store", "wal", "web"),
     },
     "__main__": {"cli"},
@@ -66,6 +68,7 @@ SANS_IO = (
     "ingest/lines.py",
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",
+    "ingest/stream_patterns.py",
 )
 
 

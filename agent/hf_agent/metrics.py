@@ -30,7 +30,11 @@ _LATENCY = (
 _REJECT_REASONS = (
     *("too_large", "bad_stream", "too_many_streams", "wal_full", "wal_failed"),
     *("malformed", "incomplete", "no_buffer_space"),
-    *("unauthorized", "unsupported"),
+    *("unauthorized", "unsupported", "stream_not_allowed"),
+)
+_REFUSE_REASONS = (
+    *("not_allowed", "too_many_connections", "too_many_connections_per_uid"),
+    "shutting_down",
 )
 _FLUSH_FAILURES = ("retry", "conflict", "refused", "corrupt")
 _PREFLIGHT_RESULTS = ("ok", "retry", "refused")
@@ -75,6 +79,9 @@ class Metrics:
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))
         self.max_connections = gauge(
             "max_connections", "Connections allowed, over all sockets.", ("protocol",)
+        )
+        self.refused_connections = counter(
+            "refused_connections", "Connections that were not let in.", ("protocol", "reason")
         )
         self.receive_buffer_bytes = gauge(
             "receive_buffer_bytes", "Bytes held for records that have not arrived whole."
@@ -127,6 +134,8 @@ class Metrics:
             self.max_connections.labels(protocol)
             for reason in _REJECT_REASONS:
                 self.rejected_records.labels(protocol, reason)
+            for reason in _REFUSE_REASONS:
+                self.refused_connections.labels(protocol, reason)
         for result in ("ok", *_FLUSH_FAILURES):
             self.flushes.labels(result)
         for result in _FLUSH_FAILURES:

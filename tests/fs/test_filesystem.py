@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import fsspec
 import pytest
 
 from hf_agent.fs import HyperfileFileSystem
+from hf_agent.hyperfile import ChecksumError
 from support.moto_s3 import CREDENTIALS, MotoS3, moto_s3, s3_bucket
 
 __all__ = ["moto_s3", "s3_bucket"]
@@ -33,7 +39,7 @@ def fs(
                 "key": "testing",
                 "secret": "testing",
                 "client_kwargs": {"region_name": "us-east-1"},
-                "addressing": "path",
+                "config_kwargs": {"s3": {"addressing_style": "path"}},
             },
             block_size=4096,
         )
@@ -152,6 +158,142 @@ def test_a_pinned_file_system_stays_where_it_first_looked(
     fs.close()
     pinned.close()
     HyperfileFileSystem.clear_instance_cache()
+
+
+def test_what_is_pinned_goes_with_a_pickle(tmp_path: Path) -> None:
+    fs = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file")
+    pinned = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", pin=True)
+    fs.pipe("a", b"old")
+    assert pinned.cat("a") == b"old"
+    packed = pickle.dumps(pinned)
+    with fs.open("a", "ab") as file:
+        file.write(b" and new")
+    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).cat('a').decode())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=packed, capture_output=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (b"old\n", b"")
+    given = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", pin={"a": 1})
+    assert (given.size("a"), given.cat("a")) == (3, b"old")
+    for each in (fs, pinned, given):
+        each.close()
+    HyperfileFileSystem.clear_instance_cache()
+
+
+def test_a_block_that_raises_leaves_the_container_as_it_was(fs: HyperfileFileSystem) -> None:
+    fs.pipe("a", b"kept")
+    for mode in ("wb", "ab", "r+b", "w+b"):
+        with pytest.raises(KeyError), fs.open("a", mode) as file:
+            file.write(b"lost")
+            raise KeyError
+    assert fs.cat("a") == b"kept"
+    assert fs.info("a")["checkpoint"] == 1
+
+
+def test_a_plus_reads_what_the_mode_before_it_writes(fs: HyperfileFileSystem) -> None:
+    with fs.open("a", "w+b") as file:
+        file.write(b"one")
+        file.seek(0)
+        assert file.read() == b"one"
+    with fs.open("a", "a+b") as file:
+        file.write(b" two")
+        file.seek(0)
+        assert file.read() == b"one two"
+    for mode in ("wz", "rw", "z"):
+        with pytest.raises(ValueError, match="no such mode"):
+            fs.open("a", mode + "b")
+    fs.touch("empty")
+    assert fs.cat("empty") == b""
+
+
+def test_a_transaction_makes_all_of_its_checkpoints_or_none(fs: HyperfileFileSystem) -> None:
+    with fs.transaction:
+        for name in ("a", "b"):
+            with fs.open(name, "wb") as file:
+                file.write(b"data of " + name.encode())
+        assert fs.info("a")["size"] == fs.info("b")["size"] == 0
+    assert fs.cat(["a", "b"]) == {"a": b"data of a", "b": b"data of b"}
+    with pytest.raises(KeyError), fs.transaction:
+        with fs.open("a", "ab") as file:
+            file.write(b", and more")
+        raise KeyError
+    assert fs.cat("a") == b"data of a"
+
+
+def test_errors_are_those_of_a_file_system(fs: HyperfileFileSystem, tmp_path: Path) -> None:
+    fs.pipe("a", b"data" * 2000)
+    fs.pipe("folder/b", b"data")
+    with pytest.raises(IsADirectoryError):
+        fs.rm("folder")
+    for call in (
+        lambda: fs.open("nothing"),
+        lambda: fs.open("nothing", "r+b"),
+        lambda: fs.cat_file("nothing"),
+        lambda: fs.info("nothing"),
+        lambda: fs.ls("nothing"),
+        lambda: fs.ukey("nothing"),
+        lambda: fs.rm("nothing"),
+        lambda: fs.cp_file("nothing", "b"),
+        lambda: fs.get_file("nothing", str(tmp_path / "x")),
+        lambda: fs.open("a", checkpoint=99),
+        lambda: fs.open("a", at_time=5.0),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            call()
+        assert caught.value.errno == errno.ENOENT
+    with pytest.raises(FileExistsError):
+        fs.pipe_file("a", b"x", mode="create")
+    assert not (tmp_path / "x").exists()
+
+
+def test_damage_is_an_input_output_error_and_an_old_layout_is_not_written(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden"
+    shutil.copytree(golden / "legacy-02", tmp_path / "root" / "old")
+    fs = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", block_size=4096)
+    assert len(fs.cat("old")) == fs.size("old")
+    with pytest.raises(PermissionError, match=r"0\.2"):
+        fs.open("old", "ab")
+    fs.pipe("a", b"x" * 50_000)
+    for path in (tmp_path / "root" / "a").rglob("*"):
+        if path.is_file() and path.stat().st_size > 50_000:
+            data = bytearray(path.read_bytes())
+            data[data.index(b"x" * 4096) + 5000] = 0
+            path.chmod(0o600)
+            path.write_bytes(data)
+    reads: tuple[Callable[[], object], ...] = (
+        lambda: fs.cat("a"),
+        lambda: fs.open("a").read(),
+        lambda: fs.cat_file("a", 4096),
+    )
+    for call in reads:
+        with pytest.raises(OSError, match="checksum") as caught:
+            call()
+        assert caught.value.errno == errno.EIO
+        assert isinstance(caught.value.__cause__, ChecksumError)
+    (damaged,) = fs.cat_ranges(["a"], [4096], [8192])
+    assert isinstance(damaged, OSError)
+    fs.close()
+    HyperfileFileSystem.clear_instance_cache()
+
+
+def test_a_store_that_refuses_is_a_permission_error(moto_s3: MotoS3) -> None:
+    fs = HyperfileFileSystem(
+        anon=True,
+        endpoint_url=moto_s3.endpoint_url,
+        addressing="path",
+        client_kwargs={"region_name": "us-east-1"},
+        skip_instance_cache=True,
+    )
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: fs.cat("no-such-bucket/a"),
+        lambda: fs.ls("no-such-bucket"),
+    )
+    for call in calls:
+        with pytest.raises(PermissionError, match="no-such-bucket"):
+            call()
+    with pytest.raises(FileNotFoundError, match="buckets are not listed"):
+        fs.ls("")
+    fs.close()
 
 
 def test_files_are_copied_moved_and_removed(fs: HyperfileFileSystem, tmp_path: Path) -> None:

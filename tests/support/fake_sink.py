@@ -56,6 +56,9 @@ class FakeSink:
         self._room_waiters.append(callback)
         self._changed.set()
 
+    def check_stream(self, stream: str) -> None:
+        """Every stream is taken."""
+
     def append(
         self,
         stream: str,

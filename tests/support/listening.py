@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hf_agent.clock import Clock, SystemClock
 from hf_agent.config import Forward
@@ -26,7 +27,11 @@ class SocketConfig:
     mode: int = 0o660
     owner: str = ""
     group: str = ""
+    allow_uids: tuple[str, ...] = ()
+    allow_gids: tuple[str, ...] = ()
+    allow_streams: tuple[str, ...] = ()
     max_connections: int = 100
+    max_connections_per_uid: int = 0
     max_record_bytes: int = 1 << 20
     forward: Forward = field(default_factory=Forward)
 
@@ -78,8 +83,12 @@ async def listening(
     clock: Clock | None = None,
     budget_bytes: int = 64 << 20,
     forward: Forward | None = None,
+    access: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Setup]:
-    """A listener that is closed at the end, with everything of it gone."""
+    """A listener that is closed at the end, with everything of it gone.
+
+    `access` are the keys of a `[[listen]]` table that say who may write what, and how much.
+    """
     config = SocketConfig(
         str(folder / "agent.sock"),
         protocol=protocol,
@@ -87,6 +96,7 @@ async def listening(
         max_record_bytes=max_record_bytes,
         max_connections=max_connections,
         forward=forward or Forward(),
+        **(access or {}),
     )
     setup = Setup(config, clock or SystemClock(), budget_bytes)
     await setup.listener.start()

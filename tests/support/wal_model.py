@@ -75,8 +75,12 @@ class ModelRun:
             self.clock.now += self.rng.choice((0, 0, 0.25))
             choice = self.rng.random()
             try:
-                if choice < 0.45:
+                if choice < 0.35:
                     self.append()
+                elif choice < 0.43:
+                    self.append_all()
+                elif choice < 0.45:
+                    self.mark()
                 elif choice < 0.52:
                     self.note()
                 elif choice < 0.80:
@@ -111,10 +115,7 @@ class ModelRun:
         name = self.rng.choice(STREAMS)
         size = self.rng.choice((0, 1, 7, 8, 200, 700, 3000, CONFIG.max_record_bytes))
         data = self.rng.randbytes(size)
-        marks = []
-        while self.rng.random() < 0.4:
-            marks.append((self.rng.choice(KEYS), self.next_mark))
-            self.next_mark += 1
+        marks = self._some_marks()
         view = self.wal.stream(name)
         taken = self.wal.append(name, data, marks=marks)
         if not size and not marks and view is not None:
@@ -124,6 +125,29 @@ class ModelRun:
         for mark in marks:
             model.mark(*mark)
         assert taken.position == len(model.data[name])
+
+    def append_all(self) -> None:
+        if not self.wal.accepts():
+            return
+        names = self.rng.sample(STREAMS, self.rng.randrange(1, 5))
+        parts = [(name, self.rng.randbytes(self.rng.choice((1, 9, 300, 1400)))) for name in names]
+        marks = self._some_marks()
+        taken = self.wal.append_all(parts, marks=marks)
+        (batch,) = {appended.batch for appended in taken}
+        model = self._model(batch)
+        for (name, data), appended in zip(parts, taken, strict=True):
+            model.data[name] = model.data.get(name, b"") + data
+            assert appended.position == len(model.data[name])
+        for mark in marks:
+            model.mark(*mark)
+
+    def mark(self) -> None:
+        marks = self._some_marks()
+        if not marks or not self.wal.accepts():
+            return
+        model = self._model(self.wal.mark(marks))
+        for mark in marks:
+            model.mark(*mark)
 
     def note(self) -> None:
         name = self.rng.choice(STREAMS)
@@ -172,6 +196,15 @@ class ModelRun:
         else:
             self.disk.process_death()
         self._recovered()
+
+    def _some_marks(self) -> list[tuple[str | bytes, int]]:
+        marks: list[tuple[str | bytes, int]] = []
+        while self.rng.random() < 0.4:
+            # At first of one word, later of two.
+            value = self.next_mark << 70 if self.next_mark > 40 else self.next_mark
+            marks.append((self.rng.choice(KEYS), value))
+            self.next_mark += 1
+        return marks
 
     # Checks.
 

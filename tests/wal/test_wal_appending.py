@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalError, WalStateError
-from support.wal_disk import MemoryDisk
+from support.wal_disk import MemoryDisk, PowerLoss
 from support.wal_tools import SMALL, fill_file, open_wal, read_all, sequences, settle
 
 
@@ -254,3 +255,92 @@ def test_more_streams_than_a_file_could_hold_the_snapshot_of_make_the_files_larg
     again = open_wal(disk, replace(SMALL, max_streams=2000, max_bytes=2 << 20))
     assert len(list(again.streams())) == 1001
     assert read_all(again, "stream-with-a-long-name-999") == b"x"
+
+
+def test_appends_to_several_streams_share_a_batch_even_where_it_must_be_a_new_one() -> None:
+    wal = open_wal(MemoryDisk())
+    before = wal.append("a", bytes(3500)).batch
+    taken = wal.append_all([("a", bytes(300)), ("b", b"xy"), ("c", bytes(400))])
+    assert {appended.batch for appended in taken} == {before + 1}
+    assert [appended.position for appended in taken] == [3800, 2, 400]
+
+
+def test_an_append_to_several_streams_that_is_refused_leaves_nothing_of_any() -> None:
+    wal = open_wal(MemoryDisk(), replace(SMALL, max_streams=3))
+    wal.append("a", b"x")
+    wal.append("b", b"x")
+    batch = wal.batch
+    with pytest.raises(TooManyStreams, match="stream=d"):
+        wal.append_all([("a", b"y"), ("c", b"y"), ("d", b"y")], marks=[("k", 1)])
+    with pytest.raises(RecordTooLarge, match="append is too large bytes=8193 limit=8192"):
+        wal.append_all([("a", bytes(8000)), ("b", bytes(193))], marks=[("k", 1)])
+    with pytest.raises(RecordTooLarge, match="mark is too large"):
+        wal.append_all([("a", b"y"), ("b", b"y")], marks=[("k" * 256, 1)])
+    with pytest.raises(RecordTooLarge, match="a stream needs a name"):
+        wal.append_all([("a", b"y"), ("", b"y")])
+    assert [view.position for view in wal.streams()] == [1, 1]
+    assert wal.last_mark("k") == 0
+    assert wal.batch == batch
+
+
+def test_an_append_to_more_streams_than_a_batch_has_room_for_is_refused() -> None:
+    wal = open_wal(MemoryDisk())
+    with pytest.raises(RecordTooLarge, match="sum of names and records is too large"):
+        wal.append_all([(f"{number}" * 50, b"x") for number in range(20)])
+    assert not list(wal.streams())
+
+
+def test_appends_of_nothing_to_several_streams_are_as_durable_as_what_came_before() -> None:
+    wal = open_wal(MemoryDisk())
+    wal.append("a", b"x")
+    settle(wal)
+    assert wal.append_all([("a", b"")]) == [(wal.durable_batch, 1)]
+
+
+@pytest.mark.parametrize("value", [5, (1 << 63) - 1, 1 << 63, (1 << 63) + 7, (1 << 126) - 1])
+def test_a_mark_alone_is_durable_and_carried_into_the_next_file(value: int) -> None:
+    disk = MemoryDisk()
+    wal = open_wal(disk)
+    batch = wal.mark([("k", value)])
+    settle(wal)
+    assert wal.durable_batch == batch
+    wal.close()
+    wal = open_wal(disk)
+    assert wal.last_mark("k") == value, "from its own record"
+    fill_file(wal)
+    wal.close()
+    wal = open_wal(disk)
+    assert wal.last_mark("k") == value, "from the snapshot of a later file"
+    assert wal.mark([("k", value - 1)]) == wal.durable_batch, "it never goes back"
+    assert wal.last_mark("k") == value
+
+
+@pytest.mark.parametrize("dies_at", range(1, 40))
+def test_wherever_the_machine_stops_several_streams_have_all_of_an_append_or_nothing(
+    dies_at: int,
+) -> None:
+    for seed in range(8):
+        rng = random.Random(seed)
+        disk = MemoryDisk()
+        wal = open_wal(disk)
+        wal.append("a", b"first")
+        settle(wal)
+        disk.dies_at = disk.operations + dies_at
+        taken = acknowledged = 0
+        try:
+            for number in range(1, 30):
+                pieces = [(name, name.encode() * 700) for name in "abc"]
+                wal.append_all(pieces, marks=[("p", number)])
+                taken = number
+                settle(wal)
+                acknowledged = number
+        except PowerLoss:
+            pass
+        disk.power_loss(rng)
+        wal = open_wal(disk)
+        kept = wal.last_mark("p")
+        assert acknowledged <= kept <= taken, f"seed={seed}"
+        lengths = {view.name: view.position for view in wal.streams()}
+        expected = {"a": 5 + 700 * kept, "b": 700 * kept, "c": 700 * kept}
+        assert lengths == {name: n for name, n in expected.items() if n}, f"seed={seed}"
+        wal.close()

@@ -90,6 +90,8 @@ def history(wal: Wal) -> bytes:
     filler = fill_file(wal)
     wal.append("sys/log", b"x")
     settle(wal)
+    wal.mark([("q", 3 << 63 | 5)])
+    settle(wal)
     return filler
 
 
@@ -125,6 +127,7 @@ def golden(wal_id: bytes, filler: bytes) -> dict[str, bytes]:
     second.record(5, batch + 1, msgpack.packb(snapshot))
     second.record(1, batch + 2, chunk, stream=3, position=ends[-1])
     second.record(1, batch + 3, b"x", stream=2, position=8)
+    second.record(4, batch + 4, b"\x81\xa1q\x92\x03\x05")
     return {
         "0000000000000001.wal": bytes(first.data),
         "0000000000000002.wal": bytes(second.data),
@@ -155,6 +158,7 @@ def test_files_built_from_the_format_page_are_read() -> None:
     assert read_all(wal, "sys/log") == b"12345678x"
     assert read_all(wal, "filler") == filler
     assert wal.last_mark("p") == 7
+    assert wal.last_mark("q") == 3 << 63 | 5
     view = wal.stream("app")
     assert view is not None
     assert view.note == b"bound"
@@ -197,7 +201,11 @@ def begun() -> Builder:
         (2, b"other", {"stream": 1}, "stream 'other' appears twice"),
         (2, b"\xff", {"stream": 2}, "can't decode"),
         (4, b"\xc1", {}, "not msgpack"),
-        (4, b"\x81\xa1p\xa1x", {}, "not supported between"),
+        (4, b"\x81\xa1p\xa1x", {}, "a mark is neither an integer nor a pair"),
+        (4, b"\x81\xa1p\x93\x01\x02\x03", {}, "a mark is neither an integer nor a pair"),
+        (4, b"\x81\xa1p\x92\x00\x02", {}, "a mark's pair is out of range"),
+        (4, b"\x81\xa1p\x92\x01\xff", {}, "a mark's pair is out of range"),
+        (4, b"\x81\xa1p\x92\x01\xcf" + b"\xff" * 8, {}, "a mark's pair is out of range"),
         (4, b"\x90", {}, "not a map"),
         (5, b"\x92\x90\x90", {}, "unexpected record type 5"),
         (7, bytes(15), {}, "not a whole number of entries"),
@@ -222,6 +230,7 @@ def test_records_that_contradict_what_came_before_are_refused(
         msgpack.packb([[[1, "a", 3, 4, b""]], []]),
         msgpack.packb([[[1, "a", 3, 0, b""], [1, "b", 3, 0, b""]], []]),
         msgpack.packb([[[1, "a", "x", 0, b""]], []]),
+        msgpack.packb([[], [["p", [1, -1]]]]),
     ],
 )
 def test_an_unreadable_snapshot_is_refused(payload: bytes) -> None:

@@ -17,6 +17,7 @@ from hf_agent.cli.stores import run_async
 from hf_agent.clock import SystemClock, system_random, ulid
 from hf_agent.config import Config, Listen
 from hf_agent.config.listen_address import parse_listen_address
+from hf_agent.ingest.admission import Admission, UnknownAccount
 from hf_agent.ingest.unix_socket import ListenerError, bind_unix_socket, unlink_if_ours
 from hf_agent.service.exit_status import ExitStatus
 from hf_agent.service.store_options import s3_options
@@ -86,6 +87,10 @@ def _wal(config: Config) -> None:
 
 
 def _socket(config: Config, listen: Listen) -> None:
+    try:
+        Admission(listen)
+    except UnknownAccount as error:
+        raise _Unfit(str(error)) from error
     directory = Path(listen.path).parent
     if not directory.exists():
         _can_be_made(directory, config)

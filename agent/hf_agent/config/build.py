@@ -14,6 +14,7 @@ from hf_agent.config.expand import expand
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import Config, Kind
 from hf_agent.config.units import (
+    parse_account,
     parse_count,
     parse_directory,
     parse_duration,
@@ -31,6 +32,7 @@ _PARSERS = {
     Kind.MODE: parse_mode,
     Kind.COUNT: parse_count,
     Kind.DIRECTORY: parse_directory,
+    Kind.ACCOUNT: parse_account,
 }
 _PLACEHOLDERS: dict[Any, Any] = {str: "", int: 0}
 _SIMILAR = 0.6
@@ -76,7 +78,13 @@ class _Builder:
         if isinstance(kind, type) and issubclass(kind, Struct):
             return self.table(kind, raw, path)
         if get_origin(kind) is tuple:
-            return self._array(get_args(kind)[0], raw, path)
+            (inner, _) = get_args(kind)
+            if isinstance(inner, type) and issubclass(inner, Struct):
+                return self._array(inner, raw, path)
+            return self._list(inner, raw, path)
+        return self._single(kind, raw, path)
+
+    def _single(self, kind: Any, raw: object, path: KeyPath) -> Any:
         try:
             if isinstance(raw, str):
                 raw = expand(raw, self._environment)
@@ -90,6 +98,13 @@ class _Builder:
             self._problems.add(path, f"not an array of tables: begin each with [[{dotted(path)}]]")
             return ()
         return tuple(self.table(kind, entry, (*path, index)) for index, entry in enumerate(raw))
+
+    def _list(self, kind: Any, raw: object, path: KeyPath) -> Any:
+        if not isinstance(raw, list):
+            self._problems.add(path, "not a list: put the values in square brackets")
+            return NODEFAULT
+        values = [self._single(kind, entry, (*path, index)) for index, entry in enumerate(raw)]
+        return NODEFAULT if NODEFAULT in values else tuple(values)
 
     def _empty_table(self, kind: type[_Table], path: KeyPath) -> _Table:
         required = [field for field in fields(kind) if _required(field)]

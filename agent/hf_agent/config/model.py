@@ -43,6 +43,7 @@ class Kind(Enum):
     MODE = "mode"
     COUNT = "count"
     DIRECTORY = "directory"
+    ACCOUNT = "account"
 
 
 Size = Annotated[int, Meta(extra={"kind": Kind.SIZE})]
@@ -51,6 +52,8 @@ Mode = Annotated[int, Meta(extra={"kind": Kind.MODE})]
 Count = Annotated[int, Meta(extra={"kind": Kind.COUNT})]
 Directory = Annotated[str, Meta(extra={"kind": Kind.DIRECTORY})]
 """An absolute path."""
+Account = Annotated[str, Meta(extra={"kind": Kind.ACCOUNT})]
+"""A user or group: its name, or its number in decimal digits."""
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -93,7 +96,11 @@ class Listen(Struct, frozen=True, kw_only=True):
     mode: Mode = 0o660
     owner: str = ""
     group: str = ""
+    allow_uids: tuple[Account, ...] = ()
+    allow_gids: tuple[Account, ...] = ()
+    allow_streams: tuple[str, ...] = ()
     max_connections: Count = 1024
+    max_connections_per_uid: Count = 0
     max_record_bytes: Size = 8 << 20
     forward: Forward = Forward()
 

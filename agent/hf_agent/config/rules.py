@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 
+from hf_agent.config.access_rules import check_access
 from hf_agent.config.errors import Problems
 from hf_agent.config.forward_rules import check_forward
 from hf_agent.config.listen_address import parse_listen_address
@@ -119,6 +120,7 @@ class _Rules:
             )
             taken.setdefault(real, (*at, "path"))
             self._record_fits(listen, (*at, "max_record_bytes"))
+            check_access(listen, at, self._require)
             check_forward(config, listen, (*at, "forward"), self._require)
 
     def _stream(self, listen: Listen, path: KeyPath, protocol: KeyPath) -> None:

@@ -1,4 +1,4 @@
-"""Sizes, durations, modes, flags, paths as people write them. Functions raise `ValueError`."""
+"""Values of each kind as people write them. Functions raise `ValueError`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 
 __all__ = [
+    "parse_account",
     "parse_count",
     "parse_directory",
     "parse_duration",
@@ -23,6 +24,9 @@ _SIZE_UNITS = {
 }
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_ACCOUNT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}\$?")
+_MAX_ACCOUNT = (1 << 32) - 2
+"""The last number of a user or group; the one above stands for none (Linux: chown(2))."""
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{1,4})")
 
 
@@ -64,6 +68,19 @@ def parse_mode(value: object) -> int:
             return mode
     # A bare number is refused although TOML has octal ones: 660 would silently mean 0o1224.
     raise ValueError('not a mode: give an octal string up to "0777", such as "0660"')
+
+
+def parse_account(value: object) -> str:
+    """A user or group, from its number or its name; whether there is one is not looked up."""
+    if isinstance(value, str) and _ACCOUNT_NAME.fullmatch(value):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value <= _MAX_ACCOUNT:
+            return str(value)
+        raise ValueError(f"not a number of a user or group: they are from 0 to {_MAX_ACCOUNT}")
+    raise ValueError('not a user or group: give a number, or a name in quotes, such as "nginx"')
 
 
 def parse_count(value: object) -> int:

@@ -11,37 +11,31 @@ import errno
 import io
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar
 
 from fsspec.asyn import AsyncFileSystem, sync, sync_wrapper
 from fsspec.utils import tokenize
 
 from hf_agent.clock import SystemClock, system_random
+from hf_agent.fs.errors import os_errors
 from hf_agent.fs.places import Root
 from hf_agent.fs.read_buffer import ReadBuffer
 from hf_agent.fs.s3_options import s3_options
-from hf_agent.hyperfile import (
-    ContainerExists,
-    FileOptions,
-    HyperFile,
-    NoSuchContainer,
-    copy,
-    remove,
-    stat_container,
-)
+from hf_agent.fs.write_buffer import write_buffer
+from hf_agent.hyperfile import FileOptions, HyperFile, copy, remove, stat_container
+from hf_agent.hyperfile.blocking.modes import file_mode, plain_mode
 from hf_agent.hyperfile.blocking.raw_file import HyperfileIO
 from hf_agent.hyperfile.blocking.stores import StorePlace
 from hf_agent.hyperfile.cache import CacheOptions
 from hf_agent.hyperfile.concurrency import map_concurrently
+from hf_agent.hyperfile.file.options import Mode
 from hf_agent.store.base import Store
 
 __all__ = ["HyperfileFileSystem"]
-
-Mode = Literal["r", "r+", "w", "a", "x"]
 
 _CONCURRENCY = 16
 """Containers that one call looks at, or ranges that it reads, at one time."""
@@ -53,12 +47,17 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     """Hyperfile containers on S3 or in a directory, as files.
 
     Options: `fo` and `target_protocol` as fsspec passes them for chained URLs; `target_options` or
-    plain keyword arguments for S3 under s3fs's names (`key`, `secret`, `token`, `endpoint_url`,
-    `profile`, `client_kwargs`), and the fields of `S3Options`; fields of `FileOptions` for files
-    that are written; `caches` for what is read.
+    plain keyword arguments for S3 under s3fs's names (see `fs.s3_options`); fields of `FileOptions`
+    for files that are written; `caches` for what is read; `default_block_size` (bytes) and
+    `default_cache_type` for the buffer of a file that is opened for reading.
 
     With `pin`, this file system shows each container as it was when it was first looked at, however
-    it grows: for engines that ask for a file's size more than once, or open it several times.
+    it grows: for engines that ask for a file's size more than once, open it several times, or read
+    it in several processes, for what was pinned goes with the file system when it is pickled. A
+    mapping from paths to checkpoints pins these beforehand. (fsspec gives out one file system for
+    equal options, with its pins: `skip_instance_cache=True` makes another one.)
+
+    Errors are `OSError`s: see `fs.errors`.
     """
 
     protocol: ClassVar[str] = "hyperfile"
@@ -75,7 +74,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         loop: asyncio.AbstractEventLoop | None = None,
         batch_size: int | None = None,
         caches: CacheOptions | None = None,
-        pin: bool = False,
+        pin: bool | Mapping[str, int] = False,
+        default_block_size: int = 4 << 20,
+        default_cache_type: str = "readahead",
         **options: Any,
     ) -> None:
         super().__init__(asynchronous=asynchronous, loop=loop, batch_size=batch_size)
@@ -87,13 +88,24 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         own = {name: options.pop(name) for name in list(options) if name in _FILE_OPTIONS}
         self._file_options = FileOptions(**own)
         self._caches = caches or CacheOptions()
-        self._pinned: dict[str, int] | None = {} if pin else None
+        self._default_block_size = default_block_size
+        self._default_cache_type = default_cache_type
+        self._pinned: dict[str, int] | None = None
+        if pin or isinstance(pin, Mapping):
+            given = pin.items() if isinstance(pin, Mapping) else ()
+            self._pinned = {self._strip_protocol(path): number for path, number in given}
         self._s3_options = s3_options({**(target_options or {}), **options})
         self._stores: dict[str, Store] = {}
         self._clock = SystemClock()
         self._rng = system_random()
         if not asynchronous:
             weakref.finalize(self, _close_stores, self.loop, self._stores)
+
+    def __reduce__(self) -> Any:
+        make, (kind, args, options) = super().__reduce__()
+        if self._pinned is not None:
+            options = {**options, "pin": dict(self._pinned)}
+        return make, (kind, args, options)
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -117,10 +129,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     async def _container_info(self, path: str) -> dict[str, Any]:
         place = self._root.container(path)
-        try:
+        with os_errors(path):
             stat = await stat_container(self._store(place.store_url), place.key)
-        except NoSuchContainer as error:
-            raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
         info = {
             "name": path,
             "size": stat.size,
@@ -149,11 +159,12 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _folder_entries(self, path: str) -> list[dict[str, Any]]:
         place = self._root.folder(path)
         store = self._store(place.store_url)
-        names = [
-            entry.removeprefix(place.key).rstrip("/")
-            async for entry in store.list(place.key, delimiter="/")
-            if isinstance(entry, str)
-        ]
+        with os_errors(path):
+            names = [
+                entry.removeprefix(place.key).rstrip("/")
+                async for entry in store.list(place.key, delimiter="/")
+                if isinstance(entry, str)
+            ]
         if not names:
             raise FileNotFoundError(errno.ENOENT, "neither a container nor a folder", path)
         paths = [f"{path}/{name}" if path else name for name in names]
@@ -169,8 +180,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if not path and self._root.url:
             return True
         place = self._root.folder(path)
-        async for _ in self._store(place.store_url).list(place.key, delimiter="/"):
-            return True
+        with os_errors(path):
+            async for _ in self._store(place.store_url).list(place.key, delimiter="/"):
+                return True
         return False
 
     def created(self, path: str) -> datetime:
@@ -234,7 +246,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
                     async def read_range(index: int) -> None:
                         try:
-                            results[index] = await _read(file, first[index], last[index])
+                            with os_errors(path):
+                                results[index] = await _read(file, first[index], last[index])
                         except Exception as error:
                             results[index] = error
 
@@ -272,8 +285,9 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _pipe_file(
         self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any
     ) -> None:
-        async with await self._open_file(path, "x" if mode == "create" else "w") as file:
-            await file.append(value)
+        with os_errors(path):
+            async with await self._open_file(path, "x" if mode == "create" else "w") as file:
+                await file.append(value)
 
     async def _put_file(
         self,
@@ -288,35 +302,42 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         with await asyncio.to_thread(open, lpath, "rb") as source:
             if callback is not None:
                 callback.set_size(os.fstat(source.fileno()).st_size)
-            async with await self._open_file(rpath, "x" if mode == "create" else "w") as file:
-                while data := await asyncio.to_thread(source.read, _CHUNK_BYTES):
-                    await file.append(data)
-                    if callback is not None:
-                        callback.relative_update(len(data))
+            opening = self._open_file(rpath, "x" if mode == "create" else "w")
+            with os_errors(rpath):
+                async with await opening as file:
+                    while data := await asyncio.to_thread(source.read, _CHUNK_BYTES):
+                        await file.append(data)
+                        if callback is not None:
+                            callback.relative_update(len(data))
 
     async def _rm_file(self, path: str, **kwargs: Any) -> None:
         place = self._root.container(self._strip_protocol(path))
-        try:
+        with os_errors(path):
             await remove(self._store(place.store_url), place.key)
-        except NoSuchContainer as error:
-            raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
 
     async def _rm(self, path: str | list[str], recursive: bool = False, **kwargs: Any) -> None:
         for one in await self._expand_path(path, recursive=recursive):
-            if await self._isfile(one):
+            try:
                 await self._rm_file(one)
+            except FileNotFoundError:
+                if recursive:
+                    continue  # a folder: gone with the last container in it
+                if await self._is_folder(self._strip_protocol(one)):
+                    raise IsADirectoryError(errno.EISDIR, "a folder: use recursive", one) from None
+                raise
 
     async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         source = self._root.container(self._strip_protocol(path1))
         target = self._root.container(self._strip_protocol(path2))
-        await copy(
-            self._store(source.store_url),
-            source.key,
-            self._store(target.store_url),
-            target.key,
-            clock=self._clock,
-            rng=self._rng,
-        )
+        with os_errors(path1):
+            await copy(
+                self._store(source.store_url),
+                source.key,
+                self._store(target.store_url),
+                target.key,
+                clock=self._clock,
+                rng=self._rng,
+            )
 
     async def _mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Nothing to do: a folder is there when a container is in it."""
@@ -331,7 +352,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         path: str,
         mode: str = "rb",
         block_size: int | str | None = None,
-        cache_type: str = "readahead",
+        autocommit: bool = True,
+        cache_type: str | None = None,
         cache_options: dict[str, Any] | None = None,
         checkpoint: int | None = None,
         at_time: float | None = None,
@@ -339,52 +361,49 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     ) -> Any:
         """A file object. For reading it shows one checkpoint for as long as it is open.
 
-        What is written becomes one checkpoint when the file is closed, or sooner by its raw file's
-        `flush`.
+        What is written becomes one checkpoint when the file is closed (in a transaction: when that
+        ends), or sooner by its raw file's `flush`; none when a `with` block over it raises.
         """
-        plain = mode.replace("b", "")
+        plain = plain_mode(mode)
         if plain == "r":
             file = sync(self.loop, self._open_file, path, "r", checkpoint, at_time)
             return ReadBuffer(
                 self,
                 path,
                 file,
-                block_size=block_size or 4 << 20,
-                cache_type=cache_type,
+                block_size=block_size or self._default_block_size,
+                cache_type=cache_type or self._default_cache_type,
                 cache_options=cache_options,
             )
-        file = sync(self.loop, self._open_file, path, plain)
+        file = sync(self.loop, self._open_file, path, file_mode(plain))
         raw = HyperfileIO(
             file,
             self._root.uri(path),
-            _FsLoop(self.loop),
+            _FsLoop(self.loop, path),
             lambda: sync(self.loop, file.abort),
+            mode=plain,
         )
         size = max(file.stat().block_size, io.DEFAULT_BUFFER_SIZE)
-        return io.BufferedRandom(raw, size) if plain == "r+" else io.BufferedWriter(raw, size)
+        return write_buffer(raw, size, autocommit=autocommit)
 
     async def _open_file(
-        self, path: str, mode: str, checkpoint: int | None = None, at_time: float | None = None
+        self, path: str, mode: Mode, checkpoint: int | None = None, at_time: float | None = None
     ) -> HyperFile:
         path = self._strip_protocol(path)
         place = self._root.container(path)
         if mode == "r" and checkpoint is None and at_time is None and self._pinned:
             checkpoint = self._pinned.get(path)
-        try:
+        with os_errors(path):
             file = await HyperFile.open(
                 self._store(place.store_url),
                 place.key,
-                cast(Mode, mode),
+                mode,
                 clock=self._clock,
                 rng=self._rng,
                 checkpoint=checkpoint,
                 at_time=at_time,
                 options=self._file_options,
             )
-        except NoSuchContainer as error:
-            raise FileNotFoundError(errno.ENOENT, "no container there", path) from error
-        except ContainerExists as error:
-            raise FileExistsError(errno.EEXIST, "a container is there already", path) from error
         if mode == "r" and checkpoint is None and at_time is None:
             self._pin(path, file.checkpoint)
         return file
@@ -398,7 +417,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> AsyncIterator[HyperFile]:
         async with await self._open_file(path, "r", checkpoint, at_time) as file:
-            yield file
+            with os_errors(path):
+                yield file
 
     def _store(self, url: str) -> Store:
         store = self._stores.get(url)
@@ -418,12 +438,14 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
 class _FsLoop:
     """fsspec's loop, for a file that blocks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
         self._loop = loop
+        self._path = path
 
     def run(self, work: Any) -> Any:
         """Have the loop do `work`, and wait for it."""
-        return sync(self._loop, lambda: work)
+        with os_errors(self._path):
+            return sync(self._loop, lambda: work)
 
 
 async def _read(file: HyperFile, start: int | None, end: int | None) -> bytes:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fsspec.asyn import sync
 from fsspec.spec import AbstractBufferedFile
 
+from hf_agent.fs.errors import os_errors
+
 if TYPE_CHECKING:
     from hf_agent.fs.filesystem import HyperfileFileSystem
     from hf_agent.hyperfile import HyperFile
@@ -27,7 +29,8 @@ class ReadBuffer(AbstractBufferedFile):  # type: ignore[misc]
         return self._file.checkpoint
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        data: bytes = sync(self.fs.loop, self._file.pread, start, end - start)
+        with os_errors(self.path):
+            data: bytes = sync(self.fs.loop, self._file.pread, start, end - start)
         return data
 
     def close(self) -> None:

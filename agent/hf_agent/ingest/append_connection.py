@@ -217,6 +217,10 @@ class AppendConnection(Connection):
         if message.stream not in names:
             if not is_stream_name(message.stream):
                 return ErrorCode.BAD_STREAM, f"no stream name {STREAM_NAME_RULE}"
+            try:
+                self._sink.check_stream(message.stream)
+            except Rejected as error:
+                return ErrorCode(error.code), error.message
             if len(names) >= _NAMES_REMEMBERED:
                 names.clear()
             names.add(message.stream)

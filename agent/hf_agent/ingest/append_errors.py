@@ -16,10 +16,12 @@ class ErrorCode(StrEnum):
     BAD_VERSION = "bad_version"
     FRAME_TOO_LARGE = "frame_too_large"
     MALFORMED = "malformed"
+    NOT_ALLOWED = "not_allowed"
     NO_BUFFER_SPACE = "no_buffer_space"
     NOT_HELLO = "not_hello"
     RECORD_TOO_LARGE = "record_too_large"
     SHUTTING_DOWN = "shutting_down"
+    STREAM_NOT_ALLOWED = "stream_not_allowed"
     SUPERSEDED = "superseded"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_STREAMS = "too_many_streams"
@@ -47,6 +49,7 @@ FATAL = RETRY | frozenset(
         ErrorCode.BAD_VERSION,
         ErrorCode.FRAME_TOO_LARGE,
         ErrorCode.MALFORMED,
+        ErrorCode.NOT_ALLOWED,
         ErrorCode.NOT_HELLO,
         ErrorCode.SUPERSEDED,
     }

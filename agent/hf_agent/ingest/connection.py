@@ -19,6 +19,7 @@ from typing import ClassVar, Final, cast
 import structlog
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
+from hf_agent.ingest.credentials import peer_credentials
 from hf_agent.ingest.durable_acks import Acknowledged, DurableAcks
 from hf_agent.ingest.endpoint import Endpoint
 from hf_agent.ingest.peer import Peer
@@ -34,13 +35,25 @@ _WRITE_HIGH_WATER: Final = 64 << 10
 _LINGER: Final = 2.0
 """Seconds that a client has for reading why its connection ends."""
 
-_BRIEF: Final = frozenset({ErrorCode.SHUTTING_DOWN, ErrorCode.TOO_MANY_CONNECTIONS})
-"""Reasons that a client may miss: it would do the same if it knew. They must not take time."""
+_BRIEF: Final = frozenset(
+    {ErrorCode.NOT_ALLOWED, ErrorCode.SHUTTING_DOWN, ErrorCode.TOO_MANY_CONNECTIONS}
+)
+"""Reasons that a client may miss: it would do the same if it knew, or has no right to ask. They
+must not take time."""
 
 _DISCARDED: Final = memoryview(bytearray(64 << 10))
 """Where connections receive to that take nothing more."""
 
 _EXPECTED: Final = frozenset({ErrorCode.SHUTTING_DOWN, ErrorCode.SUPERSEDED})
+
+_REPEATED: Final = frozenset(
+    {
+        ErrorCode.NOT_ALLOWED,
+        ErrorCode.STREAM_NOT_ALLOWED,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+    }
+)
+"""What a client may do over and over: logged when it begins, and then once in a while."""
 
 
 class Wait(Enum):
@@ -123,14 +136,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._peer = Peer(self._transport)
         endpoint = self._endpoint
         self._open_connections.inc()
-        if endpoint.stopping:
-            self.fail(ErrorCode.SHUTTING_DOWN, "agent is shutting down")
-        elif not self._may_join():
-            self.fail(
-                ErrorCode.TOO_MANY_CONNECTIONS,
-                f"socket has its most connections limit={endpoint.config.max_connections}",
-            )
-        endpoint.connections.add(self)
+        refusal = endpoint.join(self, peer_credentials(transport.get_extra_info("socket")))
+        if refusal is not None:
+            self.fail(refusal.code, refusal.message)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _DISCARDED if self._ending else self._buffer.room()
@@ -280,6 +288,21 @@ class Connection(asyncio.BufferedProtocol, ABC):
         if self._ending:
             return
         self._count_rejected(code)
+        self._log_end(code, message)
+        self._last_word = self._error(code, message, id)
+        self._lingers = self.may_linger and code not in _BRIEF
+        if code is ErrorCode.WAL_FAILED:
+            # What is outstanding never becomes durable.
+            self._acks = DurableAcks(self._endpoint.clock)
+        self.end()
+
+    def _log_end(self, code: ErrorCode, message: str) -> None:
+        repeated: dict[str, int] = {}
+        if code in _REPEATED:
+            times = self._endpoint.log_limit.due(code)
+            if not times:
+                return
+            repeated = {"times": times}
         log = _log.info if code in _EXPECTED else _log.warning
         log(
             "connection ends",
@@ -287,13 +310,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
             socket=str(self._endpoint.config.path),
             code=str(code),
             reason=message,
+            **repeated,
         )
-        self._last_word = self._error(code, message, id)
-        self._lingers = self.may_linger and code not in _BRIEF
-        if code is ErrorCode.WAL_FAILED:
-            # What is outstanding never becomes durable.
-            self._acks = DurableAcks(self._endpoint.clock)
-        self.end()
 
     def end(self) -> None:
         """Take nothing more; close when nothing is outstanding."""
@@ -324,17 +342,6 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Close if the client can hear no answer any more."""
         if self._eof and self._ending and self._peer_is_gone():
             self.abort()
-
-    def _may_join(self) -> bool:
-        endpoint = self._endpoint
-        limit = endpoint.config.max_connections
-        if len(endpoint.connections) >= limit:
-            # Those that only wait to answer a client that is gone are not worth a place.
-            for other in list(endpoint.connections):
-                other.close_if_peer_is_gone()
-                if other.is_closing:
-                    endpoint.leave(other)
-        return len(endpoint.connections) < limit
 
     @property
     def is_closing(self) -> bool:

@@ -9,8 +9,12 @@ from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
 from hf_agent.clock import Clock, system_random
+from hf_agent.ingest.admission import AccessConfig, Admission, Refusal
+from hf_agent.ingest.append_errors import ErrorCode
 from hf_agent.ingest.budget import ReceiveBudget
+from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.settings import ForwardConfig
+from hf_agent.ingest.log_limit import LogLimiter
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
 from hf_agent.metrics import Metrics
@@ -24,7 +28,7 @@ FIRST_LINE = "{first_line}"
 """As `ListenConfig.stream`: each connection's first line names its stream."""
 
 
-class ListenConfig(Protocol):
+class ListenConfig(AccessConfig, Protocol):
     """One socket, as configured (`[[listen]]`)."""
 
     @property
@@ -46,7 +50,10 @@ class ListenConfig(Protocol):
         ...
 
     @property
-    def max_connections(self) -> int: ...
+    def allow_streams(self) -> tuple[str, ...]:
+        """Patterns (`stream_patterns`); empty: every stream."""
+        ...
+
     @property
     def max_record_bytes(self) -> int: ...
     @property
@@ -58,6 +65,7 @@ class Endpoint:
     """One socket's surroundings and its connections."""
 
     config: ListenConfig
+    admission: Admission
     sink: Sink
     metrics: Metrics
     budget: ReceiveBudget
@@ -68,11 +76,43 @@ class Endpoint:
     """For what nobody must guess."""
     connections: set[Connection] = field(default_factory=set)
     stopping: bool = False
+    log_limit: LogLimiter = field(init=False)
+    _admitted: dict[Connection, Credentials] = field(default_factory=dict)
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self.log_limit = LogLimiter(self.clock)
+
+    def join(self, connection: Connection, peer: Credentials) -> Refusal | None:
+        """The connection begins; a refused one is to close at once. Every one must `leave`."""
+        refusal = self._refusal(peer)
+        if refusal is None:
+            self._admitted[connection] = peer
+        else:
+            self.metrics.refused_connections.labels(connection.protocol, refusal.reason).inc()
+        self.connections.add(connection)
+        return refusal
+
+    def _refusal(self, peer: Credentials) -> Refusal | None:
+        if self.stopping:
+            return Refusal(ErrorCode.SHUTTING_DOWN, "shutting_down", "agent is shutting down")
+        if self.admission.is_full or self.admission.has_too_many(peer.uid):
+            self._forget_those_gone()
+        return self.admission.enter(peer)
+
+    def _forget_those_gone(self) -> None:
+        # Those that only wait to answer a client that is gone are not worth a place.
+        for connection in list(self.connections):
+            connection.close_if_peer_is_gone()
+            if connection.is_closing:
+                self.leave(connection)
+
     def leave(self, connection: Connection) -> None:
-        """The connection is closed."""
+        """The connection is closed. Idempotent."""
         self.connections.discard(connection)
+        peer = self._admitted.pop(connection, None)
+        if peer is not None:
+            self.admission.leave(peer)
         self._gone.set()
 
     async def one_gone(self) -> None:

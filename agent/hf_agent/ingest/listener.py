@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from hf_agent.clock import Clock
 from hf_agent.ingest.acceptor import Acceptor, HeldAcceptor
+from hf_agent.ingest.admission import Admission, UnknownAccount
+from hf_agent.ingest.allowed_streams import AllowedStreams
 from hf_agent.ingest.append_connection import AppendConnection
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.connection import Connection
@@ -16,6 +18,7 @@ from hf_agent.ingest.forward_connection import ForwardConnection
 from hf_agent.ingest.lines_connection import LinesConnection
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
+from hf_agent.ingest.stream_patterns import compile_patterns
 from hf_agent.ingest.unix_socket import ListenerError, bind_unix_socket, unlink_if_ours
 from hf_agent.metrics import Metrics
 
@@ -38,8 +41,17 @@ class Listener:
         producers: ProducerRegistry,
         node: str,
     ) -> None:
-        """`budget` and `producers` are shared by all listeners of an agent."""
-        self._endpoint = Endpoint(config, sink, metrics, budget, producers, clock, node)
+        """`budget` and `producers` are shared by all listeners of an agent.
+
+        Raises `ListenerError` when `config` names users or groups that are not there.
+        """
+        try:
+            admission = Admission(config)
+        except UnknownAccount as error:
+            raise ListenerError(f"{error} path={config.path}") from error
+        if config.allow_streams:
+            sink = AllowedStreams(sink, compile_patterns(config.allow_streams))
+        self._endpoint = Endpoint(config, admission, sink, metrics, budget, producers, clock, node)
         self._acceptor: Acceptor | None = None
         self._place: tuple[int, int] | None = None
 

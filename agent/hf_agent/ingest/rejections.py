@@ -18,6 +18,7 @@ REASONS: Final = {
     ErrorCode.NOT_HELLO: "malformed",
     ErrorCode.NO_BUFFER_SPACE: "no_buffer_space",
     ErrorCode.RECORD_TOO_LARGE: "too_large",
+    ErrorCode.STREAM_NOT_ALLOWED: "stream_not_allowed",
     ErrorCode.TOO_MANY_STREAMS: "too_many_streams",
     ErrorCode.UNAUTHORIZED: "unauthorized",
     ErrorCode.UNSUPPORTED: "unsupported",

@@ -68,6 +68,14 @@ class Sink(Protocol):
         """Call back once, when there is room again; first come, first served."""
         ...
 
+    def check_stream(self, stream: str) -> None:
+        """Raise `Rejected` (permanent) if no append to this stream is ever taken here.
+
+        `append` refuses it as well; this is for protocols whose refusals must be the same on a
+        resend, whatever became of the append since.
+        """
+        ...
+
     def append(
         self,
         stream: str,
@@ -82,7 +90,7 @@ class Sink(Protocol):
         `data` is kept, not copied: the caller must never write to that memory again. With a
         `mark`, the producer's last id becomes `mark.id` in the same durable batch, and the progress
         of `chunks` what their marks say.
-        Raises `Rejected` (`bad_stream`, `too_many_streams`, `wal_full`, `wal_failed`).
+        Raises `Rejected` (`stream_not_allowed`, `too_many_streams`, `wal_full`, `wal_failed`).
         """
         ...
 

@@ -8,12 +8,12 @@ is in use by connecting to it.
 from __future__ import annotations
 
 import errno
-import grp
 import os
-import pwd
 import socket
 import stat
 from pathlib import Path
+
+from hf_agent.ingest.accounts import group_id, user_id
 
 __all__ = ["MAX_PATH_BYTES", "ListenerError", "bind_unix_socket", "unlink_if_ours"]
 
@@ -149,10 +149,8 @@ def _give(name: str, uid: int, gid: int, mode: int, owner: str, group: str) -> N
 def _user_id(owner: str, name: str) -> int:
     if not owner:
         return -1
-    if owner.isdecimal():
-        return int(owner)
     try:
-        return pwd.getpwnam(owner).pw_uid
+        return user_id(owner)
     except KeyError as error:
         raise ListenerError(f"no such user: set another owner path={name} owner={owner}") from error
 
@@ -160,10 +158,8 @@ def _user_id(owner: str, name: str) -> int:
 def _group_id(group: str, name: str) -> int:
     if not group:
         return -1
-    if group.isdecimal():
-        return int(group)
     try:
-        return grp.getgrnam(group).gr_gid
+        return group_id(group)
     except KeyError as error:
         raise ListenerError(
             f"no such group: set another group path={name} group={group}"

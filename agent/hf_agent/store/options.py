@@ -34,6 +34,9 @@ class S3Options:
     """With the next two: credentials of a program's own, instead of the chain's."""
     secret_access_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    anonymous: bool = False
+    """Whether requests go out unsigned, for buckets that anybody may read; looks for no
+    credentials."""
     role_arn: str = ""
     """A role to assume with those credentials, for as long as the store is used."""
     external_id: str = ""
@@ -84,6 +87,10 @@ class S3Options:
                 raise ValueError(f"{name} means nothing without {needed}")
         if self.access_key_id and (self.role_arn or self.profile):
             raise ValueError("credentials come from access_key_id, or from profile and role_arn")
+        if self.anonymous and (self.access_key_id or self.profile or self.role_arn):
+            raise ValueError(
+                "anonymous requests have no credentials: give neither, or no anonymous"
+            )
         if (self.sse_kms_key_id or self.sse_bucket_key) and self.sse != "aws:kms":
             raise ValueError(f"keys are for sse 'aws:kms' only sse={self.sse!r}")
 

@@ -19,6 +19,7 @@ from aiobotocore.credentials import (
     create_credential_resolver,
 )
 from aiobotocore.session import AioSession
+from botocore import UNSIGNED
 from botocore.exceptions import InvalidConfigError, NoCredentialsError
 from botocore.loaders import create_loader
 
@@ -50,7 +51,9 @@ async def make_session(options: S3Options) -> AioSession:
             proxies={"http": options.proxy, "https": options.proxy} if options.proxy else None,
         )
     )
-    if options.access_key_id:
+    if options.anonymous:
+        session.register_component("credential_provider", _Nobody())
+    elif options.access_key_id:
         session.set_credentials(
             options.access_key_id, options.secret_access_key, options.session_token or None
         )
@@ -65,6 +68,7 @@ def s3_config(options: S3Options) -> AioConfig:
     return AioConfig(
         http_session_cls=HttpSession,
         max_pool_connections=options.pool_size,
+        signature_version=UNSIGNED if options.anonymous else None,
         # Trailing checksums are more than many S3-compatible servers understand.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -76,6 +80,14 @@ def s3_config(options: S3Options) -> AioConfig:
             "payload_signing_enabled": plain_http,
         },
     )
+
+
+class _Nobody:
+    """botocore's component "credential_provider", for requests that are not signed: the chain would
+    be looked through, possibly over the network, for what is not used."""
+
+    async def load_credentials(self) -> None:
+        return None
 
 
 class _Role:

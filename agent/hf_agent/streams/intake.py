@@ -86,6 +86,9 @@ class Intake:
         """See `Sink.notify_room`."""
         self._room.append(callback)
 
+    def check_stream(self, stream: str) -> None:
+        """See `Sink.check_stream`: there is none that the log would not take."""
+
     def append(
         self,
         stream: str,

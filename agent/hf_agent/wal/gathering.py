@@ -18,6 +18,9 @@ from hf_agent.wal.state import LogState, MarkKey, StreamState
 
 __all__ = ["Appended", "Gathering", "Level"]
 
+_MARK_OVERHEAD = 24
+"""Upper bound of what a mark takes beside its key."""
+
 
 class Appended(NamedTuple):
     """An append was accepted; it is not durable yet."""
@@ -66,7 +69,7 @@ class Gathering:
 
     def append(self, name: str, data: Buffer, marks: Sequence[tuple[MarkKey, int]]) -> Appended:
         """Add `data` to the gathering batch; see `Wal.append`."""
-        size = data.nbytes if type(data) is memoryview else len(data)
+        size = data.nbytes if type(data) is memoryview else len(data)  # `_nbytes`, on a hot path
         with self._lock:
             batch = self._batch
             part = batch.parts.get(name)
@@ -93,6 +96,43 @@ class Gathering:
             # An append of nothing may leave the batch empty: then it is as durable as the last.
             number = batch.number if batch.size else batch.number - 1
         return Appended(number, position)
+
+    def append_all(
+        self, parts: Sequence[tuple[str, Buffer]], marks: Sequence[tuple[MarkKey, int]]
+    ) -> list[Appended]:
+        """Add bytes to several streams in one batch; see `Wal.append_all`."""
+        with self._lock:
+            self._check_open()
+            cost = self._cost_of_all([(name, _nbytes(data)) for name, data in parts])
+            batch = self._batch_for(cost + self._cost_of_marks(marks))
+            appended = []
+            for name, data in parts:
+                size = _nbytes(data)
+                part = self._part(batch, name, size)
+                part.buffers.append(data)
+                part.size += size
+                part.large = part.large or size >= LARGE
+                batch.size += size
+                part.state.position += size
+                appended.append(Appended(batch.number, part.state.position))
+            for key, value in marks:
+                self._mark(batch, key, value)
+            if not self.hold:
+                self._release(Level.ANY)
+            if not batch.size:
+                return [Appended(batch.number - 1, position) for _, position in appended]
+        return appended
+
+    def mark(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
+        """Raise marks; see `Wal.mark`."""
+        with self._lock:
+            self._check_open()
+            batch = self._batch_for(self._cost_of_marks(marks))
+            for key, value in marks:
+                self._mark(batch, key, value)
+            if not self.hold:
+                self._release(Level.ANY)
+            return batch.number if batch.size else batch.number - 1
 
     def note(self, name: str, data: bytes) -> int:
         """Replace the stream's note; see `Wal.note`."""
@@ -138,22 +178,44 @@ class Gathering:
         self._check_open()
         if size > self._max_record:
             raise self._too_large("append", size, self._max_record)
-        cost = size + PART_OVERHEAD
-        for key, _ in marks:
-            key_bytes = _key_bytes(key)
-            if key_bytes > self._config.max_name_bytes:
-                raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
-            cost += key_bytes + 16
-        batch = self._batch_for(cost)
+        batch = self._batch_for(size + PART_OVERHEAD + self._cost_of_marks(marks))
+        part = self._part(batch, name, size)
+        for key, value in marks:
+            self._mark(batch, key, value)
+        return batch, part
+
+    def _part(self, batch: Batch, name: str, size: int) -> Part:
+        """The stream's part of `batch`; it stays out of it while there is nothing to add."""
         part = batch.parts.get(name)
         if part is None:
             part = Part(self._stream(name, batch))
             if size:
                 batch.parts[name] = part
                 batch.size += PART_OVERHEAD
-        for key, value in marks:
-            self._mark(batch, key, value)
-        return batch, part
+        return part
+
+    def _cost_of_marks(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
+        cost = 0
+        for key, _ in marks:
+            key_bytes = _key_bytes(key)
+            if key_bytes > self._config.max_name_bytes:
+                raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
+            cost += key_bytes + _MARK_OVERHEAD
+        return cost
+
+    def _cost_of_all(self, sizes: Sequence[tuple[str, int]]) -> int:
+        """Raises whatever forbids one of them, before any is taken."""
+        size = sum(size for _, size in sizes)
+        if size > self._max_record:
+            raise self._too_large("append", size, self._max_record)
+        new = {name for name, _ in sizes if name not in self._streams}
+        overhead = len(sizes) * PART_OVERHEAD
+        for count, name in enumerate(sorted(new)):
+            overhead += self._check_new(name, count) + PART_OVERHEAD
+        # Beside the largest append there is room for this much in each file, however small.
+        if overhead > self._batch_limit:
+            raise self._too_large("sum of names and records", overhead, self._batch_limit)
+        return size + overhead
 
     def _mark(self, batch: Batch, key: MarkKey, value: int) -> None:
         if self._marks.move(key, value):
@@ -161,29 +223,34 @@ class Gathering:
                 batch.size += PART_OVERHEAD
             # Last in the batch, too: what is forgotten first must not differ after a recovery.
             if batch.marks.pop(key, None) is None:
-                batch.size += _key_bytes(key) + 16
+                batch.size += _key_bytes(key) + _MARK_OVERHEAD
             batch.marks[key] = value
 
     def _stream(self, name: str, batch: Batch) -> StreamState:
         state = self._streams.get(name)
         if state is not None:
             return state
-        size = len(name.encode())
-        if not name:
-            raise RecordTooLarge("a stream needs a name; give at least one character")
-        if size > self._config.max_name_bytes:
-            raise self._too_large("stream name", size, self._config.max_name_bytes)
-        if len(self._streams) >= self._config.max_streams:
-            raise TooManyStreams(
-                "the write-ahead log knows as many streams as it may; raise the limit "
-                f"max_streams={self._config.max_streams} stream={name}"
-            )
+        size = self._check_new(name)
         state = StreamState(name, self._next_stream)
         self._next_stream += 1
         self._streams[name] = state
         batch.new_streams.append(state)
         batch.size += size + PART_OVERHEAD
         return state
+
+    def _check_new(self, name: str, others: int = 0) -> int:
+        """Raise if a stream cannot be begun after `others` more; the bytes of its name."""
+        size = len(name.encode())
+        if not name:
+            raise RecordTooLarge("a stream needs a name; give at least one character")
+        if size > self._config.max_name_bytes:
+            raise self._too_large("stream name", size, self._config.max_name_bytes)
+        if len(self._streams) + others >= self._config.max_streams:
+            raise TooManyStreams(
+                "the write-ahead log knows as many streams as it may; raise the limit "
+                f"max_streams={self._config.max_streams} stream={name}"
+            )
+        return size
 
     def _batch_for(self, size: int) -> Batch:
         if self._batch.size and self._batch.size + size > self._batch_limit:
@@ -293,6 +360,10 @@ class Gathering:
             self._close_batch()
         first = self._queue[0]
         return first if level == Level.ANY or first.number <= self._urgent else None
+
+
+def _nbytes(data: Buffer) -> int:
+    return data.nbytes if isinstance(data, memoryview) else len(data)
 
 
 def _key_bytes(key: MarkKey) -> int:

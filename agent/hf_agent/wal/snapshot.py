@@ -15,6 +15,10 @@ from hf_agent.wal.state import LogState, MarkKey, Marks, StreamState
 
 __all__ = ["pack_marks", "pack_snapshot", "unpack_marks", "unpack_snapshot"]
 
+_WORD_BITS = 63
+_WORD = (1 << _WORD_BITS) - 1
+"""The largest mark that is one msgpack integer; a larger one is a pair."""
+
 
 def pack_snapshot(state: LogState) -> bytes:
     """The durable part of `state`, as it goes into a SNAPSHOT record."""
@@ -22,7 +26,7 @@ def pack_snapshot(state: LogState) -> bytes:
         [stream.number, stream.name, stream.durable, stream.committed, stream.durable_note]
         for stream in state.streams.values()
     ]
-    return _pack([streams, state.marks.items()])
+    return _pack([streams, [[key, _packed_value(value)] for key, value in state.marks.items()]])
 
 
 def unpack_snapshot(payload: bytes, marks: Marks) -> LogState:
@@ -42,7 +46,7 @@ def unpack_snapshot(payload: bytes, marks: Marks) -> LogState:
             stream.note = stream.durable_note = bytes(note)
             state.streams[number] = stream
         for key, value in raised:
-            marks.move(key, value)
+            marks.move(key, _unpacked_value(value))
     except (TypeError, KeyError) as error:
         raise ValueError(f"unexpected shape: {error}") from error
     return state
@@ -50,6 +54,8 @@ def unpack_snapshot(payload: bytes, marks: Marks) -> LogState:
 
 def pack_marks(marks: dict[MarkKey, int]) -> bytes:
     """The payload of a MARKS record: a msgpack map from key to id."""
+    if max(marks.values()) > _WORD:
+        return _pack({key: _packed_value(value) for key, value in marks.items()})
     return _pack(marks)
 
 
@@ -58,7 +64,22 @@ def unpack_marks(payload: bytes) -> dict[MarkKey, int]:
     marks = _unpack(payload)
     if not isinstance(marks, dict):
         raise ValueError("not a map")
-    return marks
+    return {key: _unpacked_value(value) for key, value in marks.items()}
+
+
+def _packed_value(value: int) -> int | list[int]:
+    return value if value <= _WORD else [value >> _WORD_BITS, value & _WORD]
+
+
+def _unpacked_value(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("a mark is neither an integer nor a pair")
+    high, low = value
+    if not (isinstance(high, int) and isinstance(low, int) and 0 < high <= _WORD >= low >= 0):
+        raise ValueError("a mark's pair is out of range")
+    return high << _WORD_BITS | low
 
 
 # Kept: a new one allocates hundreds of KiB, and marks are packed for every batch.

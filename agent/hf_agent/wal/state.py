@@ -56,6 +56,7 @@ class StreamView:
 class Marks:
     """The highest id of each key; bounded, the least recently raised key goes first.
 
+    An id is an integer of up to 126 bits: what users order by two numbers fits into one.
     `str` keys and `bytes` keys do not share a bound.
     """
 

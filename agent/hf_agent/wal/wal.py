@@ -102,6 +102,26 @@ class Wal:
         """
         return self._gathering.append(stream, data, marks)
 
+    def append_all(
+        self,
+        parts: Sequence[tuple[str, Buffer]],
+        *,
+        marks: Sequence[tuple[MarkKey, int]] = (),
+    ) -> list[Appended]:
+        """Add bytes to several streams so that they become durable together, or none of them.
+
+        As `append` otherwise; all bytes together are bound by `max_record_bytes`, and what the
+        names and records take beside them by `batch_limit`. When it raises, nothing was taken.
+        """
+        return self._gathering.append_all(parts, marks)
+
+    def mark(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
+        """Raise marks alone; returns the batch with which they are durable.
+
+        Raises `WalStateError`, `RecordTooLarge`.
+        """
+        return self._gathering.mark(marks)
+
     def go(self, *, here: Callable[[int], None] | None = None) -> bool:
         """Have everything appended written; needed after appends of a log started with `hold`.
 

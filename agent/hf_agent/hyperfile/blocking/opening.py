@@ -7,23 +7,22 @@ import functools
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.hyperfile.blocking.loop_thread import LoopThread, loop_thread
+from hf_agent.hyperfile.blocking.modes import file_mode, plain_mode
 from hf_agent.hyperfile.blocking.raw_file import HyperfileIO
 from hf_agent.hyperfile.blocking.stores import SharedStores, StorePlace
 from hf_agent.hyperfile.cache.options import CacheOptions
 from hf_agent.hyperfile.errors import ContainerExists, NoSuchContainer
 from hf_agent.hyperfile.file.handle import HyperFile
 from hf_agent.hyperfile.file.options import FileOptions
+from hf_agent.store.option_names import check_option_names
 from hf_agent.store.options import S3Options
 from hf_agent.store.url import split_uri
 
 __all__ = ["open"]
-
-Mode = Literal["r", "r+", "w", "a", "x"]
-_MODES = ("r", "r+", "w", "a", "x")
 
 _FILE_OPTIONS = frozenset(FileOptions.__dataclass_fields__)
 _STORE_OPTIONS = frozenset(S3Options.__dataclass_fields__)
@@ -42,7 +41,8 @@ def open(
     """Open the container at `s3://bucket/key`, `file:///dir/key` or a path as a raw binary file.
 
     Modes as for Python's own `open`, always binary (a "b" may be added): `r` reads, `r+` reads and
-    writes, `w` empties or creates, `a` appends or creates, `x` creates. With `checkpoint` (a
+    writes, `w` empties or creates, `a` appends or creates, `x` creates; `w+`, `a+` and `x+` read
+    as well. With `checkpoint` (a
     number) or `at_time` (Unix seconds), mode `r` shows what was there then.
 
     `caches` says what is kept of what was read, beside the map. Whoever reads in order has up to
@@ -52,12 +52,8 @@ def open(
     Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for modes and options that are none,
     `HyperfileError` for damage, and the store's errors.
     """
-    plain = mode.replace("b", "", 1)
-    if plain not in _MODES:
-        raise ValueError(f"no such mode mode={mode!r} known='{' '.join(_MODES)}'")
-    if unknown := options.keys() - _FILE_OPTIONS - _STORE_OPTIONS:
-        known = " ".join(sorted(_FILE_OPTIONS | _STORE_OPTIONS))
-        raise ValueError(f"no such option option={min(unknown)} known='{known}'")
+    plain = plain_mode(mode)
+    check_option_names(options, _FILE_OPTIONS | _STORE_OPTIONS)
     file_options = FileOptions(**{k: v for k, v in options.items() if k in _FILE_OPTIONS})
     s3_options = replace(S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS})
     name = os.fspath(uri)
@@ -72,7 +68,7 @@ def open(
             return await HyperFile.open(
                 store,
                 key,
-                cast(Mode, plain),
+                file_mode(plain),
                 clock=SystemClock(),
                 rng=system_random(),
                 checkpoint=checkpoint,
@@ -95,6 +91,7 @@ def open(
         raise FileExistsError(errno.EEXIST, "a container is there already", name) from error
     return HyperfileIO(
         *(file, name, thread, lambda: thread.run(closing(file))),
+        mode=plain,
         read_ahead_bytes=read_ahead_bytes,
     )
 

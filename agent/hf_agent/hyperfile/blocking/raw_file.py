@@ -43,31 +43,36 @@ class HyperfileIO(io.RawIOBase):
         loop: Runner,
         on_close: Callable[[], None],
         *,
+        mode: str,
         read_ahead_bytes: int = 32 << 20,
     ) -> None:
+        """`mode` is one of `modes.plain_mode`."""
         super().__init__()
         self._file = file
         self._loop = loop
         self._read_ahead_bytes = read_ahead_bytes
         self._on_close = on_close
-        self._position = 0
+        self._position = file.size if file.mode == "a" else 0
         self._released = False
         self._ahead = self._read_ahead(read_ahead_bytes)
         self.name = name
-        """The URI that it was opened with."""
-        self.mode = file.mode
+        """The URI, or path, that it was opened with."""
+        self.mode = f"{mode[0]}b{mode[1:]}"
+        """As `io.FileIO` shows it: `rb`, `rb+`, `wb`, ..."""
+        self._readable = mode[0] == "r" or "+" in mode
+        self._writable = mode != "r"
 
     # -- the file ----------------------------------------------------------------------------
 
     def readable(self) -> bool:
         """True, but for modes `w`, `a` and `x`."""
         self._check_open()
-        return self.mode in ("r", "r+")
+        return self._readable
 
     def writable(self) -> bool:
         """False in mode `r` only."""
         self._check_open()
-        return self.mode != "r"
+        return self._writable
 
     def seekable(self) -> bool:
         """True."""
@@ -97,7 +102,7 @@ class HyperfileIO(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         """Write at the position, in mode `a` at the end; returns the number of bytes: all."""
-        if self.mode == "a":
+        if self._file.mode == "a":
             view = memoryview(data).cast("B")
             self._position = self.append(view) + view.nbytes
             return view.nbytes
@@ -139,7 +144,8 @@ class HyperfileIO(io.RawIOBase):
 
     def flush(self) -> None:
         """Make a checkpoint of all that was written; returns when the store has it."""
-        if not self.closed and self.mode != "r":
+        self._check_open()
+        if self._writable:
             self._loop.run(self._file.flush())
 
     def close(self) -> None:
@@ -155,7 +161,7 @@ class HyperfileIO(io.RawIOBase):
     def abort(self) -> None:
         """Close without a checkpoint: what was not flushed is gone."""
         if not self.closed:
-            if self.mode != "r":
+            if self._writable:
                 self._file.discard()
             self.close()
 
