@@ -53,6 +53,8 @@ class ReadAhead:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Bytes `[offset, offset + length)`, cut at the end. Raises what `read` raises."""
+        if not self._max:
+            return await self._read(offset, length)
         buffer = bytearray(max(min(offset + length, self._size) - offset, 0))
         await self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
@@ -62,11 +64,16 @@ class ReadAhead:
 
         Raises what `read` raises.
         """
+        if not self._max:
+            # Of a file that is written to: its size is not the one that it had.
+            data = await self._read(offset, len(view))
+            view[: len(data)] = data
+            return len(data)
         async with self._one_call:
             end = min(offset + len(view), self._size)
             if end <= offset:
                 return 0
-            if self._max and self._continues(offset):
+            if self._continues(offset):
                 await self._read_in_order(offset, view[: end - offset])
             else:
                 await self._forget()
