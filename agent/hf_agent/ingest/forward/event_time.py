@@ -6,7 +6,14 @@ import math
 import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Final
+
+from msgspec import MsgspecError, Raw
+from msgspec.json import Encoder
+from msgspec.msgpack import Decoder
+
+from hf_agent.ingest.forward.entries import Slice, array_of
 
 __all__ = ["EVENT_TIME", "EVENT_TIME_BYTES", "TimeTexts", "time_text", "unpack_event_time"]
 
@@ -19,6 +26,11 @@ _PAIR: Final = struct.Struct(">II")
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - only counted from, in UTC throughout
 _BILLION: Final = 1_000_000_000
 _SECONDS_KEPT: Final = 1024
+_DIGITS: Final = 11
+"""Bytes of a second's nanoseconds, plus a second, and a separator."""
+
+_encoder: Final = Encoder()
+_integers: Final = Decoder(list[int])
 
 
 def unpack_event_time(data: bytes) -> tuple[int, int] | None:
@@ -44,43 +56,63 @@ def time_text(seconds: float, nanos: int = 0) -> str | None:
     return None if begin is None else f"{begin}.{nanos:09d}Z"
 
 
+_PACKED: Final = (
+    (b"\xd7\x00", 10, "xxII"),
+    (b"\xc7\x08\x00", 11, "xxxII"),  # the same, as ext of any length
+)
+"""How an `EventTime` is packed: what it begins with, its size, and all of it, for `struct`."""
+
+
 class TimeTexts:
     """The texts of many times at a time; remembers the seconds that it had lately."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, str] = {}
 
-    def of_event_times(self, data: bytes, count: int) -> list[str] | None:
-        """Of `count` `EventTime`s one behind the other; None when any is out of the ordinary."""
-        if len(data) != EVENT_TIME_BYTES * count:
-            return None
-        numbers: list[str | int] = list(struct.unpack(f">{2 * count}I", data))
-        if max(numbers[1::2]) >= _BILLION:  # type: ignore[operator]
-            return None
-        seconds = self._texts(numbers[::2])  # type: ignore[arg-type]
-        if seconds is None:
-            return None
-        numbers[::2] = seconds
-        # One call that formats them all, and one that cuts: per time it is a fraction of a call.
-        return ("\n".join(["%s.%09dZ"] * count) % tuple(numbers)).split("\n")
+    def of(self, times: Sequence[Raw]) -> list[str] | None:
+        """The texts of packed `times`; None unless all are integers, or `EventTime`s of one form.
 
-    def of_seconds(self, seconds: Sequence[int]) -> list[str] | None:
-        """Of whole seconds; None when any cannot be said."""
-        texts = self._texts(seconds)
-        return None if texts is None else [f"{text}.000000000Z" for text in texts]
+        None, too, where a text is out of the ordinary.
+        """
+        count = len(times)
+        data = b"".join(times)
+        for head, size, layout in _PACKED:
+            # A time ends where its head says. So if a head stands wherever a time of its size
+            # would begin, there are no others.
+            if len(data) == size * count and all(
+                data[place::size] == bytes((byte,)) * count for place, byte in enumerate(head)
+            ):
+                numbers = struct.unpack(">" + layout * count, data)
+                return self._of_pairs(numbers[::2], numbers[1::2])
+        try:
+            seconds = _integers.decode(array_of(Slice(data, count)))
+            return [f"{self._text(second)}.000000000Z" for second in seconds]
+        except (MsgspecError, OverflowError):
+            return None
 
-    def _texts(self, seconds: Sequence[int]) -> list[str] | None:
-        known = self._seconds
-        new = {*seconds} - known.keys()
-        if len(known) + len(new) > _SECONDS_KEPT:
-            known.clear()
-            new = {*seconds}
-        for second in new:
-            text = _second(second)
-            if text is None:
-                return None
-            known[second] = text
-        return [known[second] for second in seconds]
+    def _of_pairs(self, seconds: Sequence[int], nanos: Sequence[int]) -> list[str] | None:
+        if max(nanos, default=0) >= _BILLION:
+            return None  # to be carried
+        # All nanoseconds at once: of each a separator, a 1, and nine digits.
+        digits = _encoder.encode([_BILLION + nano for nano in nanos])
+        texts: list[str] = []
+        at = 0
+        for second, same in groupby(seconds):
+            begin = self._text(second).encode() + b"."
+            end = at + _DIGITS * len(list(same))
+            rest = digits[at + 2 : end].replace(b",1", b"Z," + begin)
+            texts += (begin + rest + b"Z").decode().split(",")
+            at = end
+        return texts
+
+    def _text(self, second: int) -> str:
+        """Of one second. Raises `OverflowError` where RFC 3339 cannot say it."""
+        text = self._seconds.get(second)
+        if text is None:
+            if len(self._seconds) >= _SECONDS_KEPT:
+                self._seconds.clear()
+            text = self._seconds[second] = (_EPOCH + timedelta(seconds=second)).isoformat()
+        return text
 
 
 def _second(seconds: int) -> str | None:

@@ -7,13 +7,13 @@ until what is not is found; those entries go through Python, one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, Final
 
 from msgspec.json import Encoder
 
 from hf_agent.ingest.forward.entries import Slice, array_of, check_count, one_by_one, split
-from hf_agent.ingest.forward.event_time import EVENT_TIME, TimeTexts
+from hf_agent.ingest.forward.event_time import TimeTexts
 from hf_agent.ingest.forward.json_line import JsonLine
 from hf_agent.ingest.forward.one_entry import parse_entry
 from hf_agent.ingest.forward.plain import (
@@ -100,12 +100,12 @@ class JsonLines:
         decoded = None if decoder is None else decode_plain(array, decoder)
         if decoded is None:
             return None
+        times = self._times.of([entry.time for entry in decoded])
+        if times is None:
+            return None
         records: list[Any] = [entry.record for entry in decoded]
         own: list[Sequence[str]] = []
         if self._time_key:
-            times = self._time_texts(decoded)
-            if times is None:
-                return None
             own.append(times)
         if self._tag_key:
             own.append([tag] * len(records))
@@ -119,10 +119,10 @@ class JsonLines:
 
     def _maps(self, decoded: list[PlainEntry], tag: str) -> bytes | None:
         """The lines of records of any keys."""
-        records = [entry.record for entry in decoded]
-        times = self._time_texts(decoded) if self._time_key else [""] * len(records)
+        times = self._times.of([entry.time for entry in decoded])
         if times is None:
             return None
+        records = [entry.record for entry in decoded]
         lines = self._with_own_keys(records, times, tag)
         # Fewer keys than there were: some record has one of that name itself.
         hidden = sum(map(len, records)) + len(self._own_keys) * len(records) - sum(map(len, lines))
@@ -144,27 +144,6 @@ class JsonLines:
     def _escaped(self, record: dict[str, Any]) -> dict[str, Any]:
         own = self._own_keys
         return {f"${key}" if key in own else key: value for key, value in record.items()}
-
-    def _time_texts(self, entries: list[PlainEntry]) -> list[str] | None:
-        """The time of each entry; None when some are out of the ordinary."""
-        if not entries:
-            return []
-        if isinstance(entries[0].time, int):
-            seconds = [entry.time for entry in entries]
-            if not all(map(isinstance, seconds, repeat(int))):
-                return None
-            return self._times.of_seconds(seconds)  # type: ignore[arg-type]
-        try:
-            data = b"".join(
-                [
-                    entry.time.data  # type: ignore[union-attr]
-                    for entry in entries
-                    if entry.time.code == EVENT_TIME  # type: ignore[union-attr]
-                ]
-            )
-        except AttributeError:
-            return None  # numbers
-        return self._times.of_event_times(data, len(entries))
 
 
 def _encoded(lines: Sequence[object], *, escaped: int) -> bytes | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgpack
-from msgspec import Meta, MsgspecError, Struct, defstruct
+from msgspec import Meta, MsgspecError, Raw, Struct, defstruct
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from hf_agent.ingest.forward.entries import Slice
@@ -64,7 +64,7 @@ class Timed(Protocol):
 class PlainEntry(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """One event."""
 
-    time: Time
+    time: Raw
     record: dict[str, _value_type(_LEVELS)]  # type: ignore[valid-type]
 
 
@@ -148,7 +148,7 @@ class RecordClasses:
             return None  # a key that would have to be escaped
         entry = defstruct(
             "Entry",
-            [("time", Time), ("record", record)],
+            [("time", Raw), ("record", record)],
             array_like=True,
             forbid_unknown_fields=True,
             gc=False,
