@@ -25,7 +25,7 @@ from hf_agent.ingest.forward.chunk import (
     parts,
 )
 from hf_agent.ingest.forward.dedup import chunk_key
-from hf_agent.ingest.forward.entries import wrong_size
+from hf_agent.ingest.forward.entries import Slice, wrong_size
 from hf_agent.ingest.forward.group import Group, Member
 from hf_agent.ingest.forward.handshake import Handshake
 from hf_agent.ingest.forward.messages import Events, Ping, chunk_text
@@ -143,9 +143,20 @@ class ForwardConnection(Connection):
         elif not known and is_small(events):
             self._group.add(route, events, as_slice(events), key)
             self._reader.consume()
+            self._take_alike(route)
         else:
             self._append_group()
             self._work = _Work(events, route, key, known, self._parts(events, route, known))
+
+    def _take_alike(self, route: Route) -> None:
+        """Take simple messages of the tag that the group has, as many as there are and fit."""
+        group, reader, progress = self._group, self._reader, self._sink.chunk_progress
+        for events in reader.alike():
+            key = chunk_key(events)
+            if not group.takes(events, key) or progress(key):
+                return
+            group.add(route, events, Slice(events.entries, events.options.size or 0), key)
+            reader.consume()
 
     def _on_nothing(self, events: Events) -> None:
         """A message without entries: some peers send them to see whether somebody is there."""

@@ -145,7 +145,9 @@ class Intake:
 
     def chunk_progress(self, key: bytes) -> int:
         """See `Sink.chunk_progress`."""
-        return progress_of(self._wal.last_mark(key), self._clock.time(), self._max_chunk_age)
+        mark = self._wal.last_mark(key)
+        # Most are new, and are asked for one by one.
+        return progress_of(mark, self._clock.time(), self._max_chunk_age) if mark else 0
 
     def _chunk_marks(self, chunks: Sequence[ChunkMark]) -> list[tuple[str | bytes, int]]:
         last, now = self._wal.last_mark, self._clock.time()

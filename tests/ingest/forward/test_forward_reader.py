@@ -292,3 +292,81 @@ def test_the_reader_agrees_with_a_streaming_parser_on_where_messages_end() -> No
             reader.consume()
             found.append(buffer.start)
         assert found == ends
+
+
+# Runs of messages that are packed alike.
+
+
+def with_runs(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[Any]:
+    """As `read`, taking messages that look alike as runs wherever that is possible."""
+    buffer = ReceiveBuffer()
+    reader = MessageReader(limit, buffer)
+    found: list[Any] = []
+    done = 0
+    for cut in [*cuts, len(data)]:
+        buffer.feed(data[done:cut])
+        done = cut
+        try:
+            while (message := reader.next()) is not None:
+                found.append(plain(message))
+                reader.consume()
+                for alike in reader.alike():
+                    found.append(plain(alike))
+                    reader.consume()
+        except ProtocolError as error:
+            return [*found, error.code]
+    return found
+
+
+def single(number: int, **options: Any) -> bytes:
+    return packed("app.web", [number, {"a": "x" * 300}], **({"chunk": f"{number:08}"} | options))
+
+
+def test_messages_that_are_packed_alike_are_read_as_a_run() -> None:
+    buffer = ReceiveBuffer()
+    reader = MessageReader(LIMIT, buffer)
+    buffer.feed(b"".join(single(number, size=1) for number in range(20)) + single(20, size=1)[:-1])
+    assert reader.next() is not None
+    reader.consume()
+    ids = []
+    for events in reader.alike():
+        ids.append(bytes(events.options.chunk))
+        reader.consume()
+    assert ids == [pack(f"{number:08}") for number in range(1, 20)]
+    assert reader.next() is None, "the last one is not whole"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        single(1),
+        single(1, size=0),
+        single(1, size=1 << 20),
+        single(1, size=1, chunk=""),
+        single(1, size=1, compressed="gzip"),
+        single(1, size=1, fluent_signal=1),
+        single(1, size=1, metadata={"a": 1}),
+        packed("app.web", [1, {}], chunk="00000001", size=1),
+        packed("app.wob", [1, {"a": "x" * 300}], chunk="00000001", size=1),
+        single(1, size=1)[:-1] + b"\xc1",
+        b"\xc1",
+    ],
+)
+def test_what_is_not_alike_ends_a_run_and_is_read_as_ever(odd: bytes) -> None:
+    data = single(0, size=1) * 3 + odd + single(2, size=1) * 3
+    assert with_runs(data, []) == read(data)
+
+
+def test_runs_are_the_same_however_the_bytes_are_cut_or_damaged() -> None:
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed={seed}")
+    rng = random.Random(seed)
+    for _ in range(300):
+        data = b"".join(single(number, size=1) for number in range(4))
+        if rng.random() < 0.7:
+            data = mutated(rng, data)
+        limit = rng.choice((LIMIT, LIMIT, 360))
+        whole = read(data, limit=limit)
+        assert with_runs(data, [], limit) == whole
+        cuts = sorted(rng.sample(range(len(data) + 1), 5))
+        assert with_runs(data, cuts, limit) == whole

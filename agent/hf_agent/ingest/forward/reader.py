@@ -7,6 +7,7 @@ their end as they come.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
@@ -19,6 +20,7 @@ from hf_agent.ingest.forward.messages import (
     decode_ping,
 )
 from hf_agent.ingest.forward.scan import (
+    BIN_WIDTH,
     NOT_WHOLE,
     Skipper,
     array_length,
@@ -54,6 +56,9 @@ class MessageReader:
         self._skipper: Skipper | None = None
         self._size = 0
         self._options_bytes = 0
+        self._tag = b""
+        self._head = b""
+        """Of the last message that was packed in a bin: up to the bin's length."""
         self.buffer = buffer
 
     def next(self) -> ForwardMessage | None:
@@ -75,6 +80,46 @@ class MessageReader:
         """Go on behind the message that `next` gave."""
         self.buffer.consume(self._size)
         self._skipper = None
+
+    def alike(self) -> Iterator[Events]:
+        """The next messages, as long as they are packed as one before was; `next` gives the rest.
+
+        Only simple ones: uncompressed logs with a chunk's id and a size that may be right. Each
+        is to be consumed before the next one is asked for. To look for a known head is much
+        cheaper than to take any message apart.
+        """
+        head = self._head
+        if not head:
+            return
+        buffer, tag, options_bytes = self.buffer, self._tag, self._options_bytes
+        data, view, end = buffer.data, buffer.view, buffer.end
+        width = BIN_WIDTH[head[-1]]
+        at = buffer.start
+        while data.startswith(head, at):
+            begin = at + len(head) + width
+            if begin > end:
+                return
+            close = begin + int.from_bytes(data[begin - width : begin], "big")
+            stop = close + options_bytes
+            if stop > end or stop - at > self._max:
+                return
+            try:
+                options = decode_options(view[close:stop])
+            except ProtocolError:
+                return
+            size = options.size
+            if (
+                not size
+                or not 0 < size <= close - begin
+                or not options.chunk
+                or options.compressed
+                or options.fluent_signal
+                or options.metadata
+            ):
+                return
+            self._size = stop - at
+            yield Events(tag, view[begin:close], None, options)
+            at = stop
 
     def _message(self, data: bytearray, start: int, end: int) -> ForwardMessage | None:
         if data[start] == _NIL:
@@ -125,6 +170,8 @@ class MessageReader:
         options = self._options(elements - 2, start, close, end)
         if options is None:
             return None
+        if elements == 3 and self.buffer.data[at] in BIN_WIDTH:
+            self._tag, self._head = tag, bytes(self.buffer.view[start : at + 1])
         return Events(tag, self.buffer.view[begin:close], None, options)
 
     def _forward(self, tag: bytes, elements: int, start: int, at: int, end: int) -> Events | None:

@@ -13,6 +13,7 @@ import msgpack
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
 
 __all__ = [
+    "BIN_WIDTH",
     "NOT_WHOLE",
     "Skipper",
     "array_length",
@@ -52,7 +53,9 @@ _CHILDREN: Final = [
     2 * (byte & 15) if 0x80 <= byte <= 0x8F else byte & 15 if 0x90 <= byte <= 0x9F else 0
     for byte in range(256)
 ]
-_TEXT: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+BIN_WIDTH: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+"""Bytes of a bin's length, by its first byte."""
+_TEXT: Final = BIN_WIDTH | {0xD9: 1, 0xDA: 2, 0xDB: 4}
 _EXT: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 _ARRAY: Final = {0xDC: 2, 0xDD: 4}
 _MAP: Final = {0xDE: 2, 0xDF: 4}
