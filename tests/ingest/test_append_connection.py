@@ -31,6 +31,8 @@ async def test_hello_is_answered_with_the_limits(tmp_path: Path) -> None:
                 "node": "node-1",
                 "last_id": 41,
                 "agent_version": __version__,
+                "max_multi_streams": 256,
+                "features": ["epoch", "expect_position", "multi"],
             },
         ]
         await wire.close()
@@ -133,6 +135,12 @@ FATAL = {
     "malformed": frame("append", 0, "app", b"x"),
     "malformed msgpack": b"\x00\x00\x00\x03\xc1\xc1\xc1",
     "lengths that do not sum up": frame("batch", 9, "app", [1, 1], b"abc"),
+    "lengths of parts that do not sum up": frame("multi", 9, [["app", 1]], b"ab"),
+    "two parts of one stream": frame("multi", 9, [["app", 1], ["app", 1]], b"ab"),
+    "no parts": frame("multi", 9, [], b""),
+    "more parts than may be": frame("multi", 9, [[f"s{n}", 0] for n in range(257)], b""),
+    "negative expectation": frame("append", 9, "app", b"x", "wal", -1),
+    "resume of nothing": frame("resume", 1),
     "second hello": frame("hello", 1, {}),
     "id that does not rise": frame("append", 1, "app", b"x"),
     "batch that overlaps": frame("batch", 1, "app", [1, 1], b"ab"),

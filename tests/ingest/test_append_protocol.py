@@ -17,6 +17,7 @@ from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
 from hf_agent.ingest.append_messages import (
     MAX_BATCH_RECORDS,
     MAX_ID,
+    MAX_MULTI_STREAMS,
     Ack,
     AgentMessage,
     Append,
@@ -27,6 +28,9 @@ from hf_agent.ingest.append_messages import (
     Flushed,
     Hello,
     Limits,
+    Multi,
+    Part,
+    Resume,
     Status,
     StatusAnswer,
     Stored,
@@ -39,6 +43,7 @@ from hf_agent.ingest.append_protocol import (
     decode_client,
     decode_hello_options,
     encode,
+    multi_frame,
 )
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from support.wire import frame
@@ -76,19 +81,27 @@ WIRE = b"".join(
         frame("flush", 3),
         frame("status", 4),
         frame("append", MAX_ID, "app", b""),
+        frame("append", 9, "app", b"x", "wal", 0),
+        frame("batch", 9, "app", [1], b"x", "wal", MAX_ID),
+        frame("multi", 10, [["a", 1], ["b", 2, 7], ["c", 0, None]], b"xyz", "store"),
+        frame("resume", 10),
     )
 )
 MESSAGES = [
     (Hello, 1, msgpack.packb({"producer": "p-1"})),
-    (Append, 1, "app", b"one", "wal"),
-    (Append, 2, "a/b", b"x" * 300, "store"),
-    (Batch, 3, "app", [1, 0, 2], b"abc", "wal"),
-    (Batch, 6, "app", [70_000], b"y" * 70_000, "store"),
+    (Append, 1, "app", b"one", "wal", None),
+    (Append, 2, "a/b", b"x" * 300, "store", None),
+    (Batch, 3, "app", [1, 0, 2], b"abc", "wal", None),
+    (Batch, 6, "app", [70_000], b"y" * 70_000, "store", None),
     (Flush, 1, None),
     (Flush, 2, "app"),
     (Flush, 3, None),
     (Status, 4),
-    (Append, MAX_ID, "app", b"", "wal"),
+    (Append, MAX_ID, "app", b"", "wal", None),
+    (Append, 9, "app", b"x", "wal", 0),
+    (Batch, 9, "app", [1], b"x", "wal", MAX_ID),
+    (Multi, 10, [Part("a", 1), Part("b", 2, 7), Part("c", 0)], b"xyz", "store"),
+    (Resume, 10),
 ]
 
 
@@ -147,8 +160,12 @@ def test_events_are_frozen() -> None:
 
 
 def test_fields_that_a_later_version_adds_are_skipped() -> None:
-    later = frame("append", 1, "app", b"x", "wal", {"new": [1, 2]}, None)
-    assert decode_all(later) == [(Append, 1, "app", b"x", "wal")]
+    later = frame("append", 1, "app", b"x", "wal", 3, {"new": [1, 2]}, None)
+    later += frame("multi", 2, [["a", 1, None, {"new": []}]], b"x", "wal", [1])
+    assert decode_all(later) == [
+        (Append, 1, "app", b"x", "wal", 3),
+        (Multi, 2, [Part("a", 1)], b"x", "wal"),
+    ]
     hello = Hello(1, Raw(msgpack.packb({"producer": "p", "shoe_size": [43]})))
     assert decode_hello_options(hello).producer == "p"
 
@@ -196,7 +213,17 @@ MALFORMED = {
     "negative length": packed("batch", 1, "app", [-1], b""),
     "too many lengths": packed("batch", 1, "app", [0] * (MAX_BATCH_RECORDS + 1), b""),
     "four billion lengths declared": b"\x95\xa5batch\x01\xa1a\xdd\xff\xff\xff\xff",
-    "deep nesting": b"\x96\xa6append\x01\xa1a\xc4\x00\xa3wal" + b"\x91" * 100_000 + b"\x00",
+    "no parts": packed("multi", 1, [], b""),
+    "too many parts": packed("multi", 1, [["a", 0]] * (MAX_MULTI_STREAMS + 1), b""),
+    "a part without a length": packed("multi", 1, [["a"]], b""),
+    "a part that is no array": packed("multi", 1, ["a"], b""),
+    "negative part": packed("multi", 1, [["a", -1]], b""),
+    "negative expectation": packed("append", 1, "a", b"", "wal", -1),
+    "expectation that is too large": packed("append", 1, "a", b"", "wal", MAX_ID + 1),
+    "expectation that is text": packed("multi", 1, [["a", 0, "0"]], b""),
+    "four billion parts declared": b"\x94\xa5multi\x01\xdd\xff\xff\xff\xff",
+    "resume without an id": packed("resume"),
+    "deep nesting": b"\x97\xa6append\x01\xa1a\xc4\x00\xa3wal\xc0" + b"\x91" * 100_000 + b"\x00",
 }
 
 
@@ -229,7 +256,8 @@ def test_malformed_hello_options_are_told_as_such(options: bytes) -> None:
 def test_declared_sizes_allocate_nothing() -> None:
     bombs = (
         b"\x95\xa5batch\x01\xa1a\xdd\xff\xff\xff\xff",
-        b"\x97\xa6append\x01\xa1a\xc4\x00\xa3wal\xdd\xff\xff\xff\xff",
+        b"\x97\xa6append\x01\xa1a\xc4\x00\xa3wal\xc0\xdd\xff\xff\xff\xff",
+        b"\x94\xa5multi\x01\xdd\xff\xff\xff\xff",
         b"\x93\xa5hello\x01\xdf\xff\xff\xff\xff",
         b"\x93\xa5hello\x01\x81\xa1k\xdd\xff\xff\xff\xff",
     )
@@ -241,6 +269,26 @@ def test_declared_sizes_allocate_nothing() -> None:
             with pytest.raises(ProtocolError):
                 decoder.next()
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x94\xa5multi\x01\xdd\x00\x03\x00\x00" + b"\x92\xa0\x00" * 196_608 + b"\xc4\x00",
+        b"\x95\xa5batch\x01\xa1a\xdd\x00\x0f\x00\x00" + b"\x00" * 983_040 + b"\xc4\x00",
+    ],
+    ids=["parts", "lengths"],
+)
+def test_lists_that_are_too_long_are_refused_before_they_become_objects(body: bytes) -> None:
+    decoder = decode_client(LIMIT, ReceiveBuffer())
+    decoder.buffer.feed(framed(body))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError):
+            decoder.next()
+        assert tracemalloc.get_traced_memory()[1] < 1 << 18
     finally:
         tracemalloc.stop()
 
@@ -284,11 +332,17 @@ def test_what_clients_send_is_what_the_page_says() -> None:
     head, tail = batch_frame(7, "app", [1, 2], 3, "wal")
     assert msgpack.unpackb((head + b"abc" + tail)[4:]) == ["batch", 7, "app", [1, 2], b"abc", "wal"]
     assert struct.unpack(">I", head[:4]) == (len(head) - 4 + 3 + len(tail),)
+    head, tail = append_frame(7, "app", 3, "wal", 9)
+    assert msgpack.unpackb((head + b"abc" + tail)[4:]) == ["append", 7, "app", b"abc", "wal", 9]
+    head, tail = batch_frame(7, "app", [1, 2], 3, "wal", 0)
+    assert msgpack.unpackb((head + b"abc" + tail)[4:])[5:] == ["wal", 0]
+    head, tail = multi_frame(7, [Part("a", 1), Part("b", 2, 8)], 3, "store")
+    parts = [["a", 1, None], ["b", 2, 8]]
+    assert msgpack.unpackb((head + b"abc" + tail)[4:]) == ["multi", 7, parts, b"abc", "store"]
 
 
-def test_what_agents_send_is_what_the_page_says_and_is_read_back() -> None:
-    limits = Limits(1, 2, 3, "node", 4, "0.1")
-    welcome = {
+def test_an_agent_of_before_features_is_understood() -> None:
+    limits = {
         "max_record_bytes": 1,
         "max_frame_bytes": 2,
         "max_batch_records": 3,
@@ -296,12 +350,35 @@ def test_what_agents_send_is_what_the_page_says_and_is_read_back() -> None:
         "last_id": 4,
         "agent_version": "0.1",
     }
+    decoder = decode_agent(ReceiveBuffer())
+    decoder.buffer.feed(frame("hello", 1, limits) + frame("error", "bad_id", "text"))
+    welcome = decoder.next()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.limits.features, welcome.limits.max_multi_streams) == ((), 0)
+    decoder.consume()
+    assert decoder.next() == Error("bad_id", "text")
+
+
+def test_what_agents_send_is_what_the_page_says_and_is_read_back() -> None:
+    limits = Limits(1, 2, 3, "node", 4, "0.1", 5, ("x",))
+    welcome = {
+        "max_record_bytes": 1,
+        "max_frame_bytes": 2,
+        "max_batch_records": 3,
+        "node": "node",
+        "last_id": 4,
+        "agent_version": "0.1",
+        "max_multi_streams": 5,
+        "features": ["x"],
+    }
     expected: dict[AgentMessage, list[Any]] = {
         Welcome(1, limits): ["hello", 1, welcome],
         Error("bad_id", "text", 4): ["error", "bad_id", "text", 4],
         Flushed(9): ["flushed", 9],
     }
     pairs = [*expected.items(), (Ack(3, {"a": 5}), ["ack", 3, {"a": 5}])]
+    moved = Error("position_mismatch", "text", 4, {"a": 5})
+    pairs += [(moved, ["error", "position_mismatch", "text", 4, {"a": 5}])]
     pairs += [(Stored(3, {"a": 5}), ["stored", 3, {"a": 5}])]
     pairs += [(StatusAnswer(3, {"a": [1, None]}), ["status", 3, {"a": [1, None]}])]
     decoder = decode_agent(ReceiveBuffer())

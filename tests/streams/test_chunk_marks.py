@@ -94,4 +94,4 @@ async def test_the_oldest_chunks_are_forgotten_first_and_producers_never_for_the
     for key in keys:
         sink.append("s", b"x", records=1, mark=None, chunks=[ChunkMark(key, WHOLE_CHUNK)])
     assert [sink.chunk_progress(key) for key in keys] == [0, 0, *[WHOLE_CHUNK] * 3]
-    assert sink.last_id("producer") == 5
+    assert sink.known("producer").id == 5

@@ -36,12 +36,13 @@ class FakeSink:
         self.refusals: dict[str, Rejected] = {}
         self.refuse_all: Rejected | None = None
         self.marks: dict[str, int] = {}
+        self.epochs: dict[str, int] = {}
         self.chunks: dict[bytes, int] = {}
         self.flushes: list[str | None] = []
         self.stored_asked: list[tuple[str, int]] = []
         self.status_answer: dict[str, Any] = {"ready": True}
         self.durable_callbacks = 0
-        self._positions: dict[str, int] = {}
+        self.positions: dict[str, int] = {}
         self._durable_waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._store_waiters: list[Callable[[], None]] = []
         self._room_waiters: deque[Callable[[], None]] = deque()
@@ -72,19 +73,56 @@ class FakeSink:
         refusal = self.refuse_all or self.refusals.get(stream)
         if refusal is not None:
             raise refusal
-        self.taken.append(Taken(stream, data, records, mark, tuple(chunks)))
+        receipt = self._take(Taken(stream, data, records, mark, tuple(chunks)))
         self.chunks.update(chunks)
         if mark is not None:
-            self.marks[mark.producer] = mark.id
-        self._positions[stream] = self._positions.get(stream, 0) + len(data)
-        receipt = Receipt(self.batch, self._positions[stream])
+            self._raise(mark)
         if not self.one_batch:
             self._end_batch()
         self._changed.set()
         return receipt
 
-    def last_id(self, producer: str) -> int:
-        return self.marks.get(producer, 0)
+    def append_all(
+        self, parts: Sequence[tuple[str, Buffer]], *, mark: Mark | None
+    ) -> list[Receipt]:
+        assert self.room, "append without room"
+        for stream, _ in parts:
+            refusal = self.refuse_all or self.refusals.get(stream)
+            if refusal is not None:
+                raise refusal
+        receipts = [self._take(Taken(stream, data, 1, mark)) for stream, data in parts]
+        if mark is not None:
+            self._raise(mark)
+        if not self.one_batch:
+            self._end_batch()
+        self._changed.set()
+        return receipts
+
+    def _take(self, taken: Taken) -> Receipt:
+        self.taken.append(taken)
+        position = self.position(taken.stream) + len(taken.data)
+        self.positions[taken.stream] = position
+        return Receipt(self.batch, position)
+
+    def raise_mark(self, mark: Mark) -> int:
+        if self.refuse_all is not None:
+            raise self.refuse_all
+        if (mark.epoch, mark.id) > (self.known(mark.producer).epoch, self.known(mark.producer).id):
+            self._raise(mark)
+            if not self.one_batch:
+                self._end_batch()
+            self._changed.set()
+        return self.barrier()
+
+    def _raise(self, mark: Mark) -> None:
+        self.marks[mark.producer] = mark.id
+        self.epochs[mark.producer] = mark.epoch
+
+    def known(self, producer: str) -> Mark:
+        return Mark(producer, self.marks.get(producer, 0), self.epochs.get(producer, 0))
+
+    def position(self, stream: str) -> int:
+        return self.positions.get(stream, 0)
 
     def chunk_progress(self, key: bytes) -> int:
         return self.chunks.get(key, 0)
@@ -108,7 +146,7 @@ class FakeSink:
             asyncio.get_running_loop().call_soon(callback)
 
     async def flush(self, stream: str | None) -> None:
-        if stream is not None and stream not in self._positions:
+        if stream is not None and stream not in self.positions:
             raise Rejected("unknown_stream", f"no such stream stream={stream}", permanent=True)
         self.flushes.append(stream)
         self._changed.set()
@@ -146,6 +184,10 @@ class FakeSink:
         waiters, self._store_waiters = self._store_waiters, []
         for callback in waiters:
             callback()
+
+    def make_one_stored(self) -> None:
+        """Let the store answer one of those who wait."""
+        self._store_waiters.pop(0)()
 
     def make_room(self) -> None:
         """Take appends again."""

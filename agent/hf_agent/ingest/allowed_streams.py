@@ -26,7 +26,9 @@ class AllowedStreams:
         # What does not depend on the stream is the other sink's own, at no cost for each call.
         self.accepts = sink.accepts
         self.notify_room = sink.notify_room
-        self.last_id = sink.last_id
+        self.known = sink.known
+        self.position = sink.position
+        self.raise_mark = sink.raise_mark
         self.chunk_progress = sink.chunk_progress
         self.barrier = sink.barrier
         self.notify_durable = sink.notify_durable
@@ -61,3 +63,11 @@ class AllowedStreams:
         """See `Sink.append`."""
         self.check_stream(stream)
         return self._sink.append(stream, data, records=records, mark=mark, chunks=chunks)
+
+    def append_all(
+        self, parts: Sequence[tuple[str, Buffer]], *, mark: Mark | None
+    ) -> list[Receipt]:
+        """See `Sink.append_all`."""
+        for stream, _ in parts:
+            self.check_stream(stream)
+        return self._sink.append_all(parts, mark=mark)

@@ -14,11 +14,13 @@ class ErrorCode(StrEnum):
     BAD_ID = "bad_id"
     BAD_STREAM = "bad_stream"
     BAD_VERSION = "bad_version"
+    FENCED = "fenced"
     FRAME_TOO_LARGE = "frame_too_large"
     MALFORMED = "malformed"
     NOT_ALLOWED = "not_allowed"
     NO_BUFFER_SPACE = "no_buffer_space"
     NOT_HELLO = "not_hello"
+    POSITION_MISMATCH = "position_mismatch"
     RECORD_TOO_LARGE = "record_too_large"
     SHUTTING_DOWN = "shutting_down"
     STREAM_NOT_ALLOWED = "stream_not_allowed"
@@ -47,6 +49,7 @@ FATAL = RETRY | frozenset(
     {
         ErrorCode.BAD_ID,
         ErrorCode.BAD_VERSION,
+        ErrorCode.FENCED,
         ErrorCode.FRAME_TOO_LARGE,
         ErrorCode.MALFORMED,
         ErrorCode.NOT_ALLOWED,

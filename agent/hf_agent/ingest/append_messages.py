@@ -14,8 +14,13 @@ from msgspec import Meta, Raw, Struct
 __all__ = [
     "ACK_STORE",
     "ACK_WAL",
+    "FEATURES",
+    "FEATURE_EPOCH",
+    "FEATURE_EXPECT",
+    "FEATURE_MULTI",
     "MAX_BATCH_RECORDS",
     "MAX_ID",
+    "MAX_MULTI_STREAMS",
     "VERSION",
     "Ack",
     "AgentMessage",
@@ -28,6 +33,9 @@ __all__ = [
     "Hello",
     "HelloOptions",
     "Limits",
+    "Multi",
+    "Part",
+    "Resume",
     "Status",
     "StatusAnswer",
     "Stored",
@@ -39,11 +47,22 @@ MAX_ID = (1 << 63) - 1
 MAX_BATCH_RECORDS = 16_384
 """Appends in one `batch`: bounds the list of lengths, which takes more memory than it has bytes."""
 
+MAX_MULTI_STREAMS = 256
+"""Streams of one `multi`: with the longest names they fit into what a frame has beside its data."""
+
+FEATURE_EPOCH = "epoch"
+FEATURE_EXPECT = "expect_position"
+FEATURE_MULTI = "multi"
+FEATURES = (FEATURE_EPOCH, FEATURE_EXPECT, FEATURE_MULTI)
+"""What an agent says that it understands beyond the first release of version 1."""
+
 ACK_WAL = "wal"
 ACK_STORE = "store"
 
 Id: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Length: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_ID)]
+Epoch: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_ID)]
+Position: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Lengths: TypeAlias = Annotated[list[Length], Meta(min_length=1, max_length=MAX_BATCH_RECORDS)]
 
 
@@ -51,6 +70,7 @@ class HelloOptions(Struct, frozen=True, omit_defaults=True):
     """What a client says of itself."""
 
     producer: str | None = None
+    epoch: Epoch = 0
 
 
 class Hello(Struct, frozen=True, array_like=True, tag="hello", gc=False):
@@ -67,6 +87,7 @@ class Append(Struct, frozen=True, array_like=True, tag="append", gc=False):
     stream: str
     data: memoryview
     ack: str = ACK_WAL
+    expect_position: Position | None = None
 
 
 class Batch(Struct, frozen=True, array_like=True, tag="batch", gc=False):
@@ -77,6 +98,33 @@ class Batch(Struct, frozen=True, array_like=True, tag="batch", gc=False):
     lengths: Lengths
     data: memoryview
     ack: str = ACK_WAL
+    expect_position: Position | None = None
+
+
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """What one `Multi` appends to one stream: the next `length` bytes of its data."""
+
+    stream: str
+    length: Length
+    expect_position: Position | None = None
+
+
+Parts: TypeAlias = Annotated[list[Part], Meta(min_length=1, max_length=MAX_MULTI_STREAMS)]
+
+
+class Multi(Struct, frozen=True, array_like=True, tag="multi", gc=False):
+    """One append to several streams: all parts become durable together, or none is taken."""
+
+    id: Id
+    parts: Parts
+    data: memoryview
+    ack: str = ACK_WAL
+
+
+class Resume(Struct, frozen=True, array_like=True, tag="resume", gc=False):
+    """The client knows that its append `id` was refused: what comes next is meant."""
+
+    id: Id
 
 
 class Flush(Struct, frozen=True, array_like=True, tag="flush", gc=False):
@@ -101,6 +149,8 @@ class Limits(Struct, frozen=True):
     node: str
     last_id: int
     agent_version: str
+    max_multi_streams: int = 0
+    features: tuple[str, ...] = ()
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag="hello"):
@@ -125,11 +175,16 @@ class Stored(Struct, frozen=True, array_like=True, tag="stored"):
 
 
 class Error(Struct, frozen=True, array_like=True, tag="error"):
-    """Something was refused; `id` is the append's id or the request's number."""
+    """Something was refused; `id` is the append's id or the request's number.
+
+    `positions` tells where streams are that are not where the client expects them. It is not
+    sent when there is nothing to tell.
+    """
 
     code: str
     message: str
     id: int | None = None
+    positions: dict[str, int] | None = None
 
 
 class Flushed(Struct, frozen=True, array_like=True, tag="flushed"):
@@ -145,5 +200,5 @@ class StatusAnswer(Struct, frozen=True, array_like=True, tag="status"):
     status: dict[str, Any]
 
 
-ClientMessage: TypeAlias = Hello | Append | Batch | Flush | Status
+ClientMessage: TypeAlias = Hello | Append | Batch | Multi | Resume | Flush | Status
 AgentMessage: TypeAlias = Welcome | Ack | Stored | Error | Flushed | StatusAnswer

@@ -17,8 +17,10 @@ from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
 from hf_agent.ingest.append_messages import (
     AgentMessage,
     ClientMessage,
+    Error,
     Hello,
     HelloOptions,
+    Part,
 )
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 
@@ -32,6 +34,7 @@ __all__ = [
     "decode_client",
     "decode_hello_options",
     "encode",
+    "multi_frame",
 ]
 
 FRAME_SLACK = 64 << 10
@@ -42,6 +45,7 @@ MAX_AGENT_FRAME_BYTES = 64 << 20
 
 _LENGTH: Final = struct.Struct(">I")
 _BIN32: Final = struct.Struct(">BI")
+_FIXARRAY: Final = 0x90
 
 Message = TypeVar("Message")
 
@@ -126,32 +130,56 @@ def decode_hello_options(hello: Hello) -> HelloOptions:
 
 def encode(message: ClientMessage | AgentMessage) -> bytes:
     """One message as a frame."""
-    body = _encoder.encode(message)
+    if type(message) is Error and message.positions is None:
+        body = _encoder.encode(("error", message.code, message.message, message.id))
+    else:
+        body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
-def append_frame(id: int, stream: str, nbytes: int, ack: str) -> tuple[bytes, bytes]:
+def append_frame(
+    id: int, stream: str, nbytes: int, ack: str, expect_position: int | None = None
+) -> tuple[bytes, bytes]:
     """What goes before and behind the `nbytes` of payload of one `append`.
 
     So a payload need not be copied into a frame to be sent.
     """
-    head = b"\x95\xa6append" + _encoder.encode(id) + _encoder.encode(stream)
-    return _framed(head, nbytes, ack)
+    head = b"\xa6append" + _encoder.encode(id) + _encoder.encode(stream)
+    return _framed(4, head, nbytes, ack, expect_position)
 
 
 def batch_frame(
-    first_id: int, stream: str, lengths: list[int], nbytes: int, ack: str
+    first_id: int,
+    stream: str,
+    lengths: list[int],
+    nbytes: int,
+    ack: str,
+    expect_position: int | None = None,
 ) -> tuple[bytes, bytes]:
     """What goes before and behind the `nbytes` of payload of one `batch`."""
-    head = b"\x96\xa5batch" + b"".join(
+    head = b"\xa5batch" + b"".join(
         (_encoder.encode(first_id), _encoder.encode(stream), _encoder.encode(lengths))
     )
-    return _framed(head, nbytes, ack)
+    return _framed(5, head, nbytes, ack, expect_position)
 
 
-def _framed(head: bytes, nbytes: int, ack: str) -> tuple[bytes, bytes]:
-    head += _BIN32.pack(0xC6, nbytes)
+def multi_frame(id: int, parts: list[Part], nbytes: int, ack: str) -> tuple[bytes, bytes]:
+    """What goes before and behind the `nbytes` of payload of one `multi`."""
+    head = b"\xa5multi" + _encoder.encode(id) + _encoder.encode(parts)
+    return _framed(4, head, nbytes, ack, None)
+
+
+def _framed(
+    fields: int, head: bytes, nbytes: int, ack: str, expect_position: int | None
+) -> tuple[bytes, bytes]:
+    """A frame of `fields` array elements up to the payload, with what follows that."""
     tail = _encoder.encode(ack)
+    count = fields + 1
+    if expect_position is not None:
+        # Left out where it says nothing, so that an agent which does not know it is not told.
+        tail += _encoder.encode(expect_position)
+        count += 1
+    head = bytes((_FIXARRAY + count,)) + head + _BIN32.pack(0xC6, nbytes)
     return _LENGTH.pack(len(head) + nbytes + len(tail)) + head, tail
 
 

@@ -44,7 +44,7 @@ must not take time."""
 _DISCARDED: Final = memoryview(bytearray(64 << 10))
 """Where connections receive to that take nothing more."""
 
-_EXPECTED: Final = frozenset({ErrorCode.SHUTTING_DOWN, ErrorCode.SUPERSEDED})
+_EXPECTED: Final = frozenset({ErrorCode.FENCED, ErrorCode.SHUTTING_DOWN, ErrorCode.SUPERSEDED})
 
 _REPEATED: Final = frozenset(
     {
@@ -67,6 +67,8 @@ class Wait(Enum):
     """The client does not read its answers."""
     REQUESTS = auto()
     """As many requests of it are under way as may be."""
+    EPOCH = auto()
+    """The producer's new epoch is not durable yet."""
     TURN = auto()
     """A large message is being worked on, and others have their turn in between."""
 

@@ -18,7 +18,7 @@ def is_producer_name(name: str) -> bool:
 
 
 class _Speaker(Protocol):
-    def supersede(self) -> None: ...
+    def supersede(self, epoch: int) -> None: ...
 
 
 class ProducerRegistry:
@@ -27,12 +27,15 @@ class ProducerRegistry:
     def __init__(self) -> None:
         self._speakers: dict[str, _Speaker] = {}
 
-    def claim(self, producer: str, speaker: _Speaker) -> None:
-        """Let `speaker` speak for `producer`; who did before is superseded first."""
+    def claim(self, producer: str, speaker: _Speaker, epoch: int) -> None:
+        """Let `speaker` speak for `producer` in `epoch`; who did before is superseded first.
+
+        Whether that epoch may speak at all is the caller's to know.
+        """
         before = self._speakers.get(producer)
         self._speakers[producer] = speaker
         if before is not None:
-            before.supersede()
+            before.supersede(epoch)
 
     def release(self, producer: str, speaker: _Speaker) -> None:
         """`speaker` is gone; nothing happens if it was superseded."""

@@ -15,10 +15,12 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Mark(NamedTuple):
-    """A producer's name and the id of an append: what a resend is recognised by."""
+    """A producer's name, its epoch and the id of an append: what a resend is recognised by."""
 
     producer: str
     id: int
+    epoch: int = 0
+    """0 to 2**63 - 1, as the id; ids of a later epoch count from 1 again."""
 
 
 class ChunkMark(NamedTuple):
@@ -94,8 +96,28 @@ class Sink(Protocol):
         """
         ...
 
-    def last_id(self, producer: str) -> int:
-        """The highest id taken from this producer; 0 when it is not known."""
+    def append_all(
+        self, parts: Sequence[tuple[str, Buffer]], *, mark: Mark | None
+    ) -> list[Receipt]:
+        """Take one append to several streams, all of it or nothing; one receipt for each part.
+
+        The parts share a batch. As `append` otherwise; no stream is named twice.
+        """
+        ...
+
+    def raise_mark(self, mark: Mark) -> int:
+        """Raise what is known of a producer, without an append; it never goes back.
+
+        Returns the batch with which that is durable. Raises `Rejected` as `append` does.
+        """
+        ...
+
+    def known(self, producer: str) -> Mark:
+        """The highest epoch of this producer, and the highest id taken in it; 0 and 0 at first."""
+        ...
+
+    def position(self, stream: str) -> int:
+        """Stream position after all that was taken so far, in bytes; 0 for a new stream."""
         ...
 
     def chunk_progress(self, key: bytes) -> int:

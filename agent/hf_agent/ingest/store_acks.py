@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hf_agent.ingest.sink import Rejected, Sink
 
@@ -39,12 +39,13 @@ class StoreAcks:
     def __bool__(self) -> bool:
         return self._current is not None
 
-    def want(self, id: int, stream: str, position: int | None) -> None:
-        """Append `id` ends at `position` of `stream`; None when that is not known (a resend)."""
+    def want(self, id: int, ends: Iterable[tuple[str, int | None]]) -> None:
+        """Append `id` ends at these positions of streams; None: not known (a resend)."""
         gathering = self._next
         gathering.id = id
-        if position is not None or stream not in gathering.positions:
-            gathering.positions[stream] = position
+        for stream, position in ends:
+            if position is not None or stream not in gathering.positions:
+                gathering.positions[stream] = position
         if self._current is None:
             self._start()
 

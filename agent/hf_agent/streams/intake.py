@@ -7,6 +7,7 @@ Runs on the event loop's thread only. The WAL's writer thread reaches it through
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -16,9 +17,10 @@ from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
 from hf_agent.metrics import Metrics
 from hf_agent.streams.bind import decode_bind
 from hf_agent.streams.chunk_marks import chunk_mark, progress_of
+from hf_agent.streams.producer_marks import known_of, producer_mark
 from hf_agent.streams.state import StreamState
 from hf_agent.streams.waiters import BatchWaiters
-from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalState, WalStateError
+from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalError, WalState
 
 __all__ = ["FlushTrigger", "Intake"]
 
@@ -60,6 +62,8 @@ class Intake:
         self._durable = BatchWaiters()
         self._last_batch = wal.durable_batch
         self._go_scheduled = False
+        self._raised: dict[str, int] = {}
+        """The batch of each producer whose mark was raised alone, until that is durable."""
         self._room: deque[Callable[[], None]] = deque()
         self.flush_bytes = flush_bytes
         self.status_source: Callable[[], dict[str, Any]] = dict
@@ -100,48 +104,97 @@ class Intake:
     ) -> Receipt:
         """See `Sink.append`."""
         wal = self._wal
-        if self._reject_when_full and wal.state.kind == "full":
-            raise Rejected("wal_full", f"the WAL is full: {wal.state.reason}", permanent=False)
+        if self._reject_when_full:
+            self._check_not_full()
         marks: Sequence[tuple[str | bytes, int]] = ()
         if mark is not None:
-            marks = (mark,)
+            marks = ((mark.producer, producer_mark(mark)),)
         elif chunks:
             marks = self._chunk_marks(chunks)
         try:
             appended = wal.append(stream, data, marks=marks)
-        except TooManyStreams as error:
-            raise Rejected("too_many_streams", str(error), permanent=True) from error
-        except RecordTooLarge as error:
-            raise Rejected("record_too_large", str(error), permanent=True) from error
-        except WalStateError as error:
-            raise Rejected("wal_failed", str(error), permanent=False) from error
-        state = self.states.get(stream)
-        if state is None:
-            state = self.states[stream] = StreamState(stream, 0, 0, resolved=False)
-        state.position = appended.position
+        except WalError as error:
+            raise _refusal(error) from error
         self._last_batch = appended.batch
         if len(data) >= _LARGE:
             wal.go()
         elif not self._go_scheduled:
-            # After what else this turn of the loop brings: it all becomes one batch.
+            self._go_soon()
+        self._grown(stream, appended.position)
+        return Receipt(appended.batch, appended.position)
+
+    def append_all(
+        self, parts: Sequence[tuple[str, Buffer]], *, mark: Mark | None
+    ) -> list[Receipt]:
+        """See `Sink.append_all`."""
+        self._check_not_full()
+        marks = () if mark is None else ((mark.producer, producer_mark(mark)),)
+        try:
+            appended = self._wal.append_all(parts, marks=marks)
+        except WalError as error:
+            raise _refusal(error) from error
+        self._last_batch = appended[0].batch
+        self._go_soon()
+        for (stream, _), (_, position) in zip(parts, appended, strict=True):
+            self._grown(stream, position)
+        return [Receipt(batch, position) for batch, position in appended]
+
+    def raise_mark(self, mark: Mark) -> int:
+        """See `Sink.raise_mark`."""
+        producer, value = mark.producer, producer_mark(mark)
+        if value <= self._wal.last_mark(producer):
+            return self._raised.get(producer, self._wal.durable_batch)
+        self._check_not_full()
+        try:
+            batch = self._wal.mark([(producer, value)])
+        except WalError as error:
+            raise _refusal(error) from error
+        self._last_batch = self._raised[producer] = batch
+        self.notify_durable(batch, functools.partial(self._mark_is_durable, producer, batch))
+        self._go_soon()
+        return batch
+
+    def _mark_is_durable(self, producer: str, batch: int) -> None:
+        if self._raised.get(producer) == batch:
+            del self._raised[producer]
+
+    def _check_not_full(self) -> None:
+        state = self._wal.state
+        if self._reject_when_full and state.kind == "full":
+            raise Rejected("wal_full", f"the WAL is full: {state.reason}", permanent=False)
+
+    def _go_soon(self) -> None:
+        """Have it written after what else this turn of the loop brings: it becomes one batch."""
+        if not self._go_scheduled:
             self._go_scheduled = True
             asyncio.get_running_loop().call_soon(self._go)
+
+    def _grown(self, stream: str, position: int) -> None:
+        """The stream reaches to `position` now."""
+        state = self.states.get(stream)
+        if state is None:
+            state = self.states[stream] = StreamState(stream, 0, 0, resolved=False)
+        state.position = position
         if not state.since:
             state.since = self._clock.time()
             if self._trigger is not None:
                 self._trigger.dirty(stream)
-        if appended.position - state.committed >= self.flush_bytes and self._trigger is not None:
+        if position - state.committed >= self.flush_bytes and self._trigger is not None:
             self._trigger.urge(stream)
-        return Receipt(appended.batch, appended.position)
 
     def _go(self) -> None:
         self._go_scheduled = False
         if self._wal.go(here=self._tell):
             self.wake_room()
 
-    def last_id(self, producer: str) -> int:
-        """See `Sink.last_id`."""
-        return self._wal.last_mark(producer)
+    def known(self, producer: str) -> Mark:
+        """See `Sink.known`."""
+        return known_of(producer, self._wal.last_mark(producer))
+
+    def position(self, stream: str) -> int:
+        """See `Sink.position`."""
+        state = self.states.get(stream)
+        return 0 if state is None else state.position
 
     def chunk_progress(self, key: bytes) -> int:
         """See `Sink.chunk_progress`."""
@@ -248,6 +301,14 @@ class Intake:
     def status(self) -> dict[str, Any]:
         """See `Sink.status`."""
         return self.status_source()
+
+
+def _refusal(error: WalError) -> Rejected:
+    if isinstance(error, TooManyStreams):
+        return Rejected("too_many_streams", str(error), permanent=True)
+    if isinstance(error, RecordTooLarge):
+        return Rejected("record_too_large", str(error), permanent=True)
+    return Rejected("wal_failed", str(error), permanent=False)
 
 
 def _recall(state: StreamState, note: bytes) -> None:
