@@ -15,6 +15,8 @@ from hf_agent.client import (
     Client,
     ClientError,
     ConnectionLost,
+    Fenced,
+    PositionMismatch,
     RequestRefused,
     Superseded,
     fresh_producer,
@@ -453,3 +455,73 @@ async def test_many_at_once(tmp_path: Path, kind: str) -> None:
         for number in range(5):
             expected = b"".join(b"%d," % number for number in range(200))
             assert setup.sink.content(f"s{number}") == expected
+
+
+async def test_a_later_epoch_shuts_the_earlier_client_out(tmp_path: Path, kind: str) -> None:
+    async with listening(tmp_path) as setup:
+        first = await connect(kind, setup.path, "p", epoch=1, backoff_min=0.001)
+        await first.append("app", b"1")
+        await first.wait_acknowledged()
+        second = await connect(kind, setup.path, "p", epoch=2)
+        assert await second.append("app", b"2") == 1, "ids begin anew"
+        await second.wait_acknowledged()
+        with pytest.raises(Fenced):
+            while True:
+                await first.append("app", b"?")
+                await first.wait_acknowledged()
+        with pytest.raises(Fenced):
+            await connect(kind, setup.path, "p", epoch=1)
+        cut_connections(setup)
+        await second.append("app", b"3")
+        await second.close()
+        assert setup.sink.content("app") == b"123"
+        await first.abort()
+
+
+async def test_a_conditional_append_elsewhere_is_told_and_the_client_goes_on(
+    tmp_path: Path, kind: str
+) -> None:
+    async with listening(tmp_path) as setup:
+        client = await connect(kind, setup.path, "p")
+        await client.wait(await client.append("app", b"abc", expect_position=0))
+        stale = await client.append("app", b"x", expect_position=0)
+        with pytest.raises(PositionMismatch) as caught:
+            await client.wait(stale)
+        assert caught.value.positions == {"app": 3}
+        await client.append("app", b"d", expect_position=3)
+        await client.append("app", b"e", expect_position=4)
+        await client.append("app", b"f")
+        await client.close()
+        assert setup.sink.content("app") == b"abcdef"
+
+
+async def test_appends_to_several_streams_go_together(tmp_path: Path, kind: str) -> None:
+    async with listening(tmp_path) as setup:
+        client = await connect(kind, setup.path, "p")
+        await client.append_together([("a", b"1"), ("b", b"22", 0)])
+        await client.append_together([("a", b"3", 1), ("b", b"")], "store")
+        await client.wait_acknowledged()
+        cut_connections(setup)
+        bad = await client.append_together([("a", b"?", 2), ("b", b"?", 1)])
+        with pytest.raises(PositionMismatch) as caught:
+            await client.wait(bad)
+        assert caught.value.positions == {"b": 2}
+        with pytest.raises(ValueError, match="same stream"):
+            await client.append_together([("a", b"1"), ("a", b"2")])
+        with pytest.raises(ValueError, match="at least one"):
+            await client.append_together([])
+        await client.close()
+        assert (setup.sink.content("a"), setup.sink.content("b")) == (b"13", b"22")
+
+
+async def test_conditional_appends_count_up_exactly_once_through_cuts(
+    tmp_path: Path, kind: str
+) -> None:
+    async with listening(tmp_path) as setup:
+        client = await connect(kind, setup.path, "p", backoff_min=0.001)
+        for number in range(200):
+            await client.append("app", b"%03d," % number, expect_position=4 * number)
+            if number % 20 == 7:
+                cut_connections(setup)
+        await client.close()
+        assert setup.sink.content("app") == b"".join(b"%03d," % n for n in range(200))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgpack
 import pytest
 
-from hf_agent.client.errors import AppendRefused
-from hf_agent.client.outbox import Outbox
+from hf_agent.client.errors import AgentRefused, AppendRefused, PositionMismatch
+from hf_agent.client.outbox import Outbox, Refused
+from hf_agent.ingest.append_messages import FEATURE_EXPECT, FEATURE_MULTI, FEATURES, Part
 
 
 def outbox(max_record_bytes: int = 1 << 20, **bounds: int) -> Outbox:
     box = Outbox(bounds.get("max_bytes", 1 << 30), bounds.get("max_records", 1 << 30))
-    box.greeted(max_record_bytes)
+    box.greeted(max_record_bytes, FEATURES, 256)
     return box
 
 
@@ -86,8 +88,8 @@ def test_a_refused_run_is_answered_and_told_once() -> None:
         box.append("bad", data, "wal")
     good = box.append("good", b"3", "wal")
     frames(box)
-    assert box.refused("bad_stream", 1, "no name")
-    assert not box.refused("bad_stream", 77, "no name")
+    assert box.refused("bad_stream", 1, "no name") is Refused.ALONE
+    assert box.refused("bad_stream", 77, "no name") is Refused.UNKNOWN
     assert box.is_answered(1) and box.is_answered(2) and not box.is_answered(good)
     box.acknowledged(good)
     assert box.is_done and box.unacknowledged_records == box.unacknowledged_bytes == 0
@@ -154,3 +156,86 @@ def spread(frame: list[Any]) -> list[tuple[int, bytes]]:
         items.append((id, frame[4][place : place + length]))
         place += length
     return items
+
+
+def alone(box: Outbox, stream: str, expect: int | None, data: bytes = b"x") -> int:
+    return box.append_alone(stream, data, "wal", expect=expect, multi=[])
+
+
+def together(box: Outbox, *parts: Part) -> int:
+    data = bytes(sum(part.length for part in parts))
+    return box.append_alone("", data, "wal", expect=None, multi=list(parts))
+
+
+def test_a_conditional_append_shares_no_frame() -> None:
+    box = outbox()
+    box.append("a", b"1", "wal")
+    alone(box, "a", 1)
+    alone(box, "a", 2)
+    box.append("a", b"4", "wal")
+    assert [frame[1] for frame in frames(box)] == [1, 2, 3, 4]
+    box.lost()
+    assert [frame[5:] for frame in frames(box)] == [[], [1], [2], []]
+
+
+def test_behind_a_refused_conditional_append_what_may_build_on_it_is_given_up() -> None:
+    box = outbox()
+    assert alone(box, "a", 0) == 1
+    alone(box, "a", 1)
+    alone(box, "b", 1)
+    box.append("a", b"free", "wal")
+    together(box, Part("c", 1), Part("a", 1, 5))
+    together(box, Part("c", 1), Part("a", 1))
+    frames(box)
+    alone(box, "a", 9)
+    assert box.refused("position_mismatch", 1, "text", {"a": 7}) is Refused.HOLDS
+    assert [frame[1] for frame in frames(box)] == [3, 4, 6], "the others are sent again"
+    told = [box.next_refusal() for _ in range(4)]
+    assert all(isinstance(refusal, PositionMismatch) for refusal in told)
+    assert [(r.id, r.positions) for r in told if isinstance(r, PositionMismatch)] == [
+        (1, {"a": 7}),
+        (2, {}),
+        (5, {}),
+        (7, {}),
+    ]
+    box.acknowledged(6)
+    assert box.is_done and box.unacknowledged_records == box.unacknowledged_bytes == 0
+
+
+def unsupported_if(refused: bool) -> AbstractContextManager[object]:
+    return pytest.raises(AgentRefused, match="unsupported") if refused else nullcontext()
+
+
+def test_an_agent_without_the_features_is_not_sent_them() -> None:
+    box = outbox()
+    for features in ((), ("multi",), ("expect_position",)):
+        box.greeted(100, features, 5)
+        with unsupported_if(FEATURE_EXPECT not in features):
+            alone(box, "a", 0)
+        with unsupported_if(FEATURE_MULTI not in features):
+            together(box, Part("a", 1), Part("b", 1))
+        if features:
+            with pytest.raises(AgentRefused, match="feature"):
+                box.greeted(100, ())
+        frames(box)
+        box.acknowledged(1000)
+
+
+def test_more_streams_than_the_agent_takes_are_a_mistake_of_the_caller() -> None:
+    box = outbox()
+    box.greeted(100, FEATURES, 2)
+    with pytest.raises(ValueError, match="streams=3 limit=2"):
+        together(box, Part("a", 1), Part("b", 1), Part("c", 1))
+
+
+def test_an_append_to_several_streams_owes_word_of_each() -> None:
+    box = outbox()
+    box.append_alone("", b"ab", "store", expect=None, multi=[Part("a", 1), Part("b", 1)])
+    frames(box)
+    box.acknowledged(1)
+    box.lost()
+    assert box.carried_streams() == {"a", "b"}
+    box.flushed("a", 1)
+    assert not box.is_done and box.carried_streams() == {"b"}
+    box.flushed("b", 1)
+    assert box.is_done

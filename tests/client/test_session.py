@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_agent.client.errors import AgentRefused, ClientError, Superseded
+from hf_agent.client.errors import AgentRefused, ClientError, Fenced, Superseded
 from hf_agent.client.options import ClientOptions, fresh_producer
 from hf_agent.client.session import ConnectionEnded, Session
 from hf_agent.ingest.producers import is_producer_name
@@ -115,3 +115,52 @@ def test_fresh_producer_names_are_allowed_and_differ() -> None:
     names = {fresh_producer() for _ in range(100)}
     assert len(names) == 100
     assert all(map(is_producer_name, names))
+
+
+FEATURED = frame("hello", 1, {**LIMITS, "features": ["epoch", "expect_position", "multi"]})
+
+
+def test_an_epoch_is_said_and_an_agent_that_does_not_know_it_is_refused() -> None:
+    client = Session("p", ClientOptions(), 3)
+    assert b"\xa5epoch\x03" in client.begin()
+    with pytest.raises(AgentRefused, match="feature=epoch") as caught:
+        client.receive(WELCOME)
+    assert caught.value.code == "unsupported"
+    client = Session("p", ClientOptions(), 3)
+    client.begin()
+    client.receive(FEATURED)
+    assert client.is_ready
+    with pytest.raises(Fenced):
+        client.receive(frame("error", "fenced", "text", None))
+
+
+def test_without_an_epoch_hello_is_what_it_was() -> None:
+    assert Session("p", ClientOptions()).begin() == frame("hello", 1, {"producer": "p"})
+
+
+@pytest.mark.parametrize(("producer", "epoch"), [(None, 1), ("p", -1), ("p", 1 << 63)])
+def test_an_impossible_epoch_is_a_mistake_of_the_caller(producer: str | None, epoch: int) -> None:
+    with pytest.raises(ValueError, match="epoch="):
+        Session(producer, ClientOptions(), epoch)
+
+
+def test_after_a_refusal_that_holds_the_rest_is_sent_again_with_what_was_asked_behind_it() -> None:
+    client = session()
+    client.receive(FEATURED)
+    before = client.flush("before")
+    client.outbox.append_alone("app", b"refused", "wal", expect=1, multi=[])
+    client.outbox.append("app", b"again", "wal")
+    behind = client.flush("behind")
+    b"".join(client.next_output())
+    client.receive(frame("error", "position_mismatch", "text", 6, {"app": 9}))
+    out = b"".join(client.next_output())
+    assert out.startswith(frame("resume", 6))
+    assert out.index(b"again") < out.index(b"behind")
+    assert b"refused" not in out and b"before" not in out
+    client.receive(frame("flushed", before.number) + frame("flushed", behind.number))
+    client.receive(frame("ack", 7, {"app": 14}))
+    assert before.done and behind.done and client.is_idle
+    client.lost()
+    client.begin()
+    client.receive(frame("hello", 1, {**LIMITS, "last_id": 7, "features": ["expect_position"]}))
+    assert not client.next_output(), "what was resumed from is over with the connection"

@@ -240,9 +240,11 @@ async def test_an_append_to_another_stream_is_refused_and_the_connection_goes_on
         assert "stream='sys/secret'" in answer[2]
         wire.send("append", 2, "app/web", b"y")
         await wire.receive_until("ack", 2)
+        wire.send("multi", 3, [["app/web", 1], ["sys/secret", 1, 7]], b"zz")
+        assert (await wire.receive_until("error"))[1:4:2] == ["stream_not_allowed", 3]
         await wire.close()
         assert [taken.stream for taken in setup.sink.taken] == ["app/web"]
-        assert setup.rejected("stream_not_allowed") == 1
+        assert setup.rejected("stream_not_allowed") == 2
 
 
 async def test_a_refused_stream_is_refused_again_on_a_resend_whatever_came_after_it(

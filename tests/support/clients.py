@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from hf_agent.client import AsyncClient, Client, ClientOptions
+from hf_agent.client.parts import AppendPart
 
 KINDS = ("sync", "async")
 
@@ -14,7 +16,10 @@ KINDS = ("sync", "async")
 class AnyClient(Protocol):
     """What both have."""
 
-    async def append(self, stream: str, data: bytes, ack: str = "wal") -> int: ...
+    async def append(
+        self, stream: str, data: bytes, ack: str = "wal", *, expect_position: int | None = None
+    ) -> int: ...
+    async def append_together(self, parts: Iterable[AppendPart], ack: str = "wal") -> int: ...
     async def wait(self, id: int) -> None: ...
     async def wait_acknowledged(self) -> None: ...
     async def flush(self, stream: str | None = None) -> None: ...
@@ -31,8 +36,15 @@ class Threaded:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    async def append(self, stream: str, data: bytes, ack: str = "wal") -> int:
-        return await asyncio.to_thread(self.client.append, stream, data, ack)
+    async def append(
+        self, stream: str, data: bytes, ack: str = "wal", *, expect_position: int | None = None
+    ) -> int:
+        return await asyncio.to_thread(
+            self.client.append, stream, data, ack, expect_position=expect_position
+        )
+
+    async def append_together(self, parts: Iterable[AppendPart], ack: str = "wal") -> int:
+        return await asyncio.to_thread(self.client.append_together, parts, ack)
 
     async def wait(self, id: int) -> None:
         await asyncio.to_thread(self.client.wait, id)
@@ -57,9 +69,13 @@ class Threaded:
         return self.client.unacknowledged
 
 
-async def connect(kind: str, path: Path, producer: str | None = None, **options: Any) -> AnyClient:
+async def connect(
+    kind: str, path: Path, producer: str | None = None, *, epoch: int = 0, **options: Any
+) -> AnyClient:
     """A connected client of that kind."""
     chosen = ClientOptions(**options)
     if kind == "async":
-        return await AsyncClient(path, producer, options=chosen).connect()
-    return Threaded(await asyncio.to_thread(lambda: Client(path, producer, options=chosen)))
+        return await AsyncClient(path, producer, epoch=epoch, options=chosen).connect()
+    return Threaded(
+        await asyncio.to_thread(lambda: Client(path, producer, epoch=epoch, options=chosen))
+    )

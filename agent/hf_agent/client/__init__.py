@@ -8,6 +8,8 @@ from hf_agent.client.errors import (
     AppendRefused,
     ClientError,
     ConnectionLost,
+    Fenced,
+    PositionMismatch,
     RequestRefused,
     Superseded,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "ClientError",
     "ClientOptions",
     "ConnectionLost",
+    "Fenced",
+    "PositionMismatch",
     "RequestRefused",
     "Superseded",
     "fresh_producer",

@@ -7,6 +7,8 @@ __all__ = [
     "AppendRefused",
     "ClientError",
     "ConnectionLost",
+    "Fenced",
+    "PositionMismatch",
     "RequestRefused",
     "Superseded",
 ]
@@ -25,6 +27,18 @@ class AppendRefused(ClientError):
         self.id = id
         self.last_id = last_id
         self.message = message
+
+
+class PositionMismatch(AppendRefused):
+    """A conditional append found its stream elsewhere, or built on one that did.
+
+    Nothing of it was stored. `positions` tells where each such stream was, in bytes, when the agent
+    refused; it is empty when the append was given up here, behind another refused one.
+    """
+
+    def __init__(self, id: int, last_id: int, message: str, positions: dict[str, int]) -> None:
+        super().__init__("position_mismatch", id, last_id, message)
+        self.positions = positions
 
 
 class RequestRefused(ClientError):
@@ -58,3 +72,10 @@ class Superseded(AgentRefused):
 
     def __init__(self, message: str) -> None:
         super().__init__("superseded", message)
+
+
+class Fenced(AgentRefused):
+    """The producer goes on in a later epoch: this client is the one that was replaced."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("fenced", message)

@@ -8,12 +8,14 @@ is closed: it goes out again exactly as it was. Memory is bounded by who calls `
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum, auto
 
-from hf_agent.client.errors import AppendRefused
-from hf_agent.ingest.append_messages import ACK_STORE, ACK_WAL
-from hf_agent.ingest.append_protocol import append_frame, batch_frame
+from hf_agent.client.errors import AgentRefused, AppendRefused, PositionMismatch
+from hf_agent.ingest.append_errors import ErrorCode
+from hf_agent.ingest.append_messages import ACK_STORE, ACK_WAL, FEATURE_EXPECT, FEATURE_MULTI, Part
+from hf_agent.ingest.append_protocol import append_frame, batch_frame, multi_frame
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "Refused"]
 
 _RUN_BYTES = 128 << 10
 _RUN_RECORDS = 4096
@@ -23,7 +25,7 @@ _COPY_UP_TO = 4 << 10
 
 
 class _Run:
-    __slots__ = ("ack", "carried", "first_id", "nbytes", "parts", "stream")
+    __slots__ = ("ack", "expect", "first_id", "multi", "nbytes", "owed", "parts", "stream")
 
     def __init__(self, first_id: int, stream: str, ack: str) -> None:
         self.first_id = first_id
@@ -31,7 +33,21 @@ class _Run:
         self.ack = ack
         self.parts: list[bytes] = []
         self.nbytes = 0
-        self.carried = False
+        self.expect: int | None = None
+        self.multi: list[Part] = []
+        """Of one append to several streams: its parts, whose bytes are the one of `parts`."""
+        self.owed: set[str] | None = None
+        """Streams of which a lost connection owes word that the store has them."""
+
+    @property
+    def streams(self) -> set[str]:
+        return {part.stream for part in self.multi} if self.multi else {self.stream}
+
+    @property
+    def is_conditional(self) -> bool:
+        return self.expect is not None or any(
+            part.expect_position is not None for part in self.multi
+        )
 
     @property
     def last_id(self) -> int:
@@ -41,13 +57,28 @@ class _Run:
         """The frame's bytes in pieces; a large payload is not copied."""
         parts = self.parts
         if len(parts) == 1:
-            head, tail = append_frame(self.first_id, self.stream, self.nbytes, self.ack)
+            if self.multi:
+                head, tail = multi_frame(self.first_id, self.multi, self.nbytes, self.ack)
+            else:
+                head, tail = append_frame(
+                    self.first_id, self.stream, self.nbytes, self.ack, self.expect
+                )
             if self.nbytes > _COPY_UP_TO:
                 return [head, parts[0], tail]
             return [b"".join((head, parts[0], tail))]
         lengths = list(map(len, parts))
         head, tail = batch_frame(self.first_id, self.stream, lengths, self.nbytes, self.ack)
         return [b"".join((head, *parts, tail))]
+
+
+class Refused(Enum):
+    """What a refusal by the agent means for the rest."""
+
+    UNKNOWN = auto()
+    """There is no such run."""
+    ALONE = auto()
+    HOLDS = auto()
+    """The agent takes nothing more before it is told to resume."""
 
 
 class Outbox:
@@ -58,6 +89,8 @@ class Outbox:
         self._max_records = max_records
         self._run_bytes = _RUN_BYTES
         self._max_record_bytes = _RUN_BYTES
+        self._features: tuple[str, ...] = ()
+        self._max_multi_streams = 0
         self._sent: deque[_Run] = deque()
         self._unsent: deque[_Run] = deque()
         self._open: _Run | None = None
@@ -107,6 +140,42 @@ class Outbox:
         id = self.next_id
         self.next_id = id + 1
         return id
+
+    def append_alone(
+        self, stream: str, data: bytes, ack: str, *, expect: int | None, multi: list[Part]
+    ) -> int:
+        """Queue one append that is conditional or to several streams, as a run of its own.
+
+        As `append` otherwise. Raises `AgentRefused` (`unsupported`) too.
+        """
+        nbytes = len(data)
+        if not self.has_room(nbytes):
+            return 0
+        if len(multi) > self._max_multi_streams and FEATURE_MULTI in self._features:
+            raise ValueError(
+                f"too many streams in one append streams={len(multi)} "
+                f"limit={self._max_multi_streams}"
+            )
+        probe = _Run(0, stream, ack)
+        probe.expect, probe.multi = expect, multi
+        self._check_features(probe)
+        run = self._begin_run(stream, nbytes, ack)
+        run.expect, run.multi = expect, multi
+        run.parts.append(data)
+        run.nbytes = nbytes
+        self._open = None
+        self._closed_bytes += nbytes
+        self.unacknowledged_bytes += nbytes
+        self.unacknowledged_records += 1
+        self.next_id += 1
+        return run.first_id
+
+    def _check_features(self, run: _Run) -> None:
+        for needed, feature in ((run.is_conditional, FEATURE_EXPECT), (run.multi, FEATURE_MULTI)):
+            if needed and feature not in self._features:
+                raise AgentRefused(
+                    "unsupported", f"agent does not know this feature feature={feature}"
+                )
 
     def _begin_run(self, stream: str, nbytes: int, ack: str) -> _Run:
         if ack not in (ACK_WAL, ACK_STORE):
@@ -162,15 +231,30 @@ class Outbox:
         self._sent.append(run)
         return run.frame()
 
-    def greeted(self, max_record_bytes: int) -> None:
-        """A connection begins. An agent with a lower limit than before gets smaller runs."""
+    def greeted(
+        self, max_record_bytes: int, features: tuple[str, ...] = (), max_multi_streams: int = 0
+    ) -> None:
+        """A connection begins. An agent with a lower limit than before gets smaller runs.
+
+        Raises `AgentRefused` when it does not know what is to be sent.
+        """
+        self._features = features
+        self._max_multi_streams = max_multi_streams
+        for run in self._unsent:
+            self._check_features(run)
         self._max_record_bytes = max_record_bytes
         self._run_bytes = min(_RUN_BYTES, max_record_bytes)
         if not any(run.nbytes > max_record_bytes for run in self._unsent):
             return
         runs, self._unsent, self._open = self._unsent, deque(), None
         for run in runs:
-            self._split(run, max_record_bytes)
+            if run.nbytes <= max_record_bytes:
+                self._unsent.append(run)
+            else:
+                self._split(run, max_record_bytes)
+        for run in runs:
+            if run.nbytes > max_record_bytes and run.is_conditional:
+                self._give_up_behind(run)
         self._closed_bytes = sum(run.nbytes for run in self._unsent)
 
     def _split(self, run: _Run, limit: int) -> None:
@@ -197,7 +281,7 @@ class Outbox:
         self._open = None
         self._closed_bytes = sum(run.nbytes for run in self._unsent)
         for run in self._storing:
-            run.carried = True
+            run.owed = run.owed or run.streams
 
     # -- answers ---------------------------------------------------------------------------
 
@@ -214,33 +298,70 @@ class Outbox:
 
     def stored(self, id: int) -> None:
         """Everything up to `id` that asked on this connection is in the store."""
-        self._storing = deque(run for run in self._storing if run.carried or run.last_id > id)
+        self._storing = deque(run for run in self._storing if run.owed or run.last_id > id)
 
     def carried_streams(self) -> set[str]:
         """Streams of which a lost connection owes word that the store has them."""
-        return {run.stream for run in self._storing if run.carried}
+        return {stream for run in self._storing for stream in run.owed or ()}
 
     def flushed(self, stream: str, up_to: int) -> None:
         """The store has all of `stream` that was acknowledged before `up_to` was given."""
-        self._storing = deque(
-            run
-            for run in self._storing
-            if not (run.carried and run.stream == stream and run.last_id <= up_to)
-        )
+        left: deque[_Run] = deque()
+        for run in self._storing:
+            if run.owed and run.last_id <= up_to:
+                run.owed.discard(stream)
+                if not run.owed:
+                    continue
+            left.append(run)
+        self._storing = left
 
-    def refused(self, code: str, id: int, message: str) -> bool:
-        """The agent refused the run that begins with `id`. False: there is none."""
-        for place, run in enumerate(self._sent):
-            if run.first_id == id:
-                del self._sent[place]
-                self._drop(run.parts, code, id, message)
-                return True
-        return False
+    def refused(
+        self, code: str, id: int, message: str, positions: dict[str, int] | None = None
+    ) -> Refused:
+        """The agent refused the run that begins with `id`.
 
-    def _drop(self, parts: list[bytes], code: str, id: int, message: str) -> None:
+        Behind a conditional one the agent has taken nothing: that is to be sent again, but for
+        what may build on the refused one, which is refused as well.
+        """
+        place = next((n for n, run in enumerate(self._sent) if run.first_id == id), None)
+        if place is None:
+            return Refused.UNKNOWN
+        run = self._sent[place]
+        del self._sent[place]
+        self._drop(run.parts, code, id, message, positions)
+        if not run.is_conditional:
+            return Refused.ALONE
+        while len(self._sent) > place:
+            self._unsent.appendleft(self._sent.pop())
+        self._give_up_behind(run)
+        self._closed_bytes = sum(run.nbytes for run in self._unsent if run is not self._open)
+        return Refused.HOLDS
+
+    def _give_up_behind(self, refused: _Run) -> None:
+        runs, self._unsent = self._unsent, deque()
+        for run in runs:
+            behind = run.first_id > refused.first_id
+            if behind and run.is_conditional and run.streams & refused.streams:
+                text = f"an append that it may build on was refused, id={refused.first_id}"
+                self._drop(run.parts, ErrorCode.POSITION_MISMATCH, run.first_id, text)
+            else:
+                self._unsent.append(run)
+
+    def _drop(
+        self,
+        parts: list[bytes],
+        code: str,
+        id: int,
+        message: str,
+        positions: dict[str, int] | None = None,
+    ) -> None:
         self.unacknowledged_records -= len(parts)
         self.unacknowledged_bytes -= sum(map(len, parts))
-        refusal = AppendRefused(code, id, id + len(parts) - 1, message)
+        last_id = id + len(parts) - 1
+        if code == ErrorCode.POSITION_MISMATCH:
+            refusal: AppendRefused = PositionMismatch(id, last_id, message, positions or {})
+        else:
+            refusal = AppendRefused(code, id, last_id, message)
         self._refused.append(refusal)
         self.unreported.append(refusal)
 

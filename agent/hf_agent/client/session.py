@@ -12,11 +12,13 @@ from typing import Any
 from msgspec import Raw
 from msgspec.msgpack import encode as pack
 
-from hf_agent.client.errors import AgentRefused, ClientError, RequestRefused, Superseded
+from hf_agent.client.errors import AgentRefused, ClientError, Fenced, RequestRefused, Superseded
 from hf_agent.client.options import ClientOptions
-from hf_agent.client.outbox import Outbox
+from hf_agent.client.outbox import Outbox, Refused
 from hf_agent.ingest.append_errors import FATAL, RETRY, ErrorCode, ProtocolError
 from hf_agent.ingest.append_messages import (
+    FEATURE_EPOCH,
+    MAX_ID,
     VERSION,
     Ack,
     AgentMessage,
@@ -25,6 +27,7 @@ from hf_agent.ingest.append_messages import (
     Flushed,
     Hello,
     HelloOptions,
+    Resume,
     Status,
     StatusAnswer,
     Stored,
@@ -61,13 +64,19 @@ class Request:
 class Session:
     """What is under way between one client and the agent."""
 
-    def __init__(self, producer: str | None, options: ClientOptions) -> None:
+    def __init__(self, producer: str | None, options: ClientOptions, epoch: int = 0) -> None:
+        if epoch and producer is None:
+            raise ValueError(f"an epoch needs a producer name epoch={epoch}")
+        if not 0 <= epoch <= MAX_ID:
+            raise ValueError(f"an epoch is 0 to 2**63 - 1 epoch={epoch}")
         self._producer = producer
+        self._epoch = epoch
         self._on_ack = options.on_ack
         self.outbox = Outbox(options.max_unacknowledged_bytes, options.max_unacknowledged_records)
         self._decoder = decode_agent(ReceiveBuffer())
         self._requests: dict[int, Request] = {}
         self._unsent_requests: deque[Request] = deque()
+        self._resumes: deque[int] = deque()
         self._next_request = 1
         self._ever_greeted = False
         self.is_ready = False
@@ -84,13 +93,14 @@ class Session:
         self._decoder = decode_agent(ReceiveBuffer())
         self.is_ready = False
         self.progress = False
-        options = pack(HelloOptions(producer=self._producer))
+        options = pack(HelloOptions(producer=self._producer, epoch=self._epoch))
         return encode(Hello(VERSION, Raw(options)))
 
     def lost(self) -> None:
         """The connection is gone."""
         self.is_ready = False
         self.outbox.lost()
+        self._resumes.clear()
         self._unsent_requests = deque(
             request for request in self._requests.values() if request.carried_stream is None
         )
@@ -134,7 +144,7 @@ class Session:
         With `only_closed` a run that can still be added to is left.
         """
         pieces: list[bytes] = []
-        if not (self.outbox.has_unsent or self._unsent_requests):
+        if not (self.outbox.has_unsent or self._unsent_requests or self._resumes):
             return pieces
         nbytes = 0
         while self.is_ready and nbytes < _OUTPUT_BYTES:
@@ -147,6 +157,8 @@ class Session:
         return [b"".join(pieces)] if len(pieces) > _MANY_PIECES else pieces
 
     def _next_frame(self, only_closed: bool) -> list[bytes] | None:
+        if self._resumes:
+            return [encode(Resume(self._resumes.popleft()))]
         requests = self._unsent_requests
         if not requests:
             return self.outbox.take_frame(only_closed=only_closed)
@@ -217,9 +229,14 @@ class Session:
                 f"another client has used this name producer={self._producer} "
                 f"last_id={limits.last_id}"
             )
+        if self._epoch and FEATURE_EPOCH not in limits.features:
+            raise AgentRefused(
+                ErrorCode.UNSUPPORTED,
+                f"agent does not know this feature feature={FEATURE_EPOCH}",
+            )
+        outbox.greeted(limits.max_record_bytes, limits.features, limits.max_multi_streams)
         self._ever_greeted = True
         self.is_ready = True
-        outbox.greeted(limits.max_record_bytes)
         for stream in sorted(outbox.carried_streams()):
             self.flush(stream).carried_stream = stream
 
@@ -227,6 +244,8 @@ class Session:
         code, message, id = error.code, error.message, error.id
         if code == ErrorCode.SUPERSEDED:
             raise Superseded(message)
+        if code == ErrorCode.FENCED:
+            raise Fenced(message)
         if code in RETRY:
             self.end_reason = f"{message} code={code}"
             raise ConnectionEnded(self.end_reason)
@@ -235,8 +254,24 @@ class Session:
         self.progress = True
         if code == ErrorCode.UNKNOWN_STREAM:
             self._answered(id, error=RequestRefused(code, message))
-        elif id is None or not self.outbox.refused(code, id, message):
+            return
+        refused = Refused.UNKNOWN
+        if id is not None:
+            refused = self.outbox.refused(code, id, message, error.positions)
+        if refused is Refused.UNKNOWN:
             raise AgentRefused(code, message)
+        if refused is Refused.HOLDS:
+            assert id is not None
+            self._resume(id)
+
+    def _resume(self, id: int) -> None:
+        """The agent has discarded whatever was sent behind append `id`: begin again there."""
+        self._resumes.append(id)
+        self._unsent_requests = deque(
+            request
+            for request in self._requests.values()
+            if request.after_id >= id or request in self._unsent_requests
+        )
 
     def _answered(
         self,

@@ -12,15 +12,17 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from hf_agent.client.errors import ClientError, ConnectionLost
 from hf_agent.client.options import ClientOptions
+from hf_agent.client.parts import AppendPart, joined
 from hf_agent.client.reconnection import Reconnection
 from hf_agent.client.session import ConnectionEnded, Request, Session
+from hf_agent.ingest.append_messages import Part
 
 __all__ = ["Client"]
 
@@ -45,16 +47,21 @@ class Client:
         path: str | os.PathLike[str],
         producer: str | None = None,
         *,
+        epoch: int = 0,
         options: ClientOptions | None = None,
         reconnect_timeout: float | None = None,
     ) -> None:
-        """`reconnect_timeout` is a short way to set that option alone."""
+        """`reconnect_timeout` is a short way to set that option alone.
+
+        With a higher `epoch` than the producer had before, ids begin anew and whatever is still
+        sent with a lower one is shut out. Raises `ValueError` for one without a producer.
+        """
         self._path = os.fspath(path)
         self._options = options or ClientOptions()
         if reconnect_timeout is not None:
             self._options = replace(self._options, reconnect_timeout=reconnect_timeout)
         self._clock = self._options.clock
-        self._session = Session(producer, self._options)
+        self._session = Session(producer, self._options, epoch)
         self._outbox = self._session.outbox
         self._reconnection = Reconnection(self._options)
         self._socket: socket.socket | None = None
@@ -81,12 +88,20 @@ class Client:
 
     # -- the interface ---------------------------------------------------------------------
 
-    def append(self, stream: str, data: bytes | bytearray | memoryview, ack: str = "wal") -> int:
+    def append(
+        self,
+        stream: str,
+        data: bytes | bytearray | memoryview,
+        ack: str = "wal",
+        *,
+        expect_position: int | None = None,
+    ) -> int:
         """Append `data` to `stream`; returns the append's id without waiting for the answer.
 
         Waits only while too much is unacknowledged. `ack`: "wal", or "store" to have `wait` wait
-        until the store has it. Raises `AppendRefused`, also for an earlier append that nobody was
-        told about yet (then `data` was not taken), `ConnectionLost`, `AgentRefused`.
+        until the store has it. With `expect_position` (bytes) it is refused (`PositionMismatch`)
+        unless the stream is there. Raises `AppendRefused`, also for an earlier append that nobody
+        was told about yet (then `data` was not taken), `ConnectionLost`, `AgentRefused`.
         """
         if type(data) is not bytes:
             data = bytes(data)
@@ -94,19 +109,48 @@ class Client:
             outbox = self._outbox
             if self._stopped or outbox.unreported:
                 self._raise_trouble()
+            if expect_position is not None:
+                return self._append_alone(stream, data, ack, expect_position, [])
             id = outbox.append(stream, data, ack)
             while not id:
                 self._until(lambda: outbox.has_room(len(data)), None)
                 id = outbox.append(stream, data, ack)
-            if outbox.begun != self._begun:
-                self._begun = outbox.begun
-                if not outbox.is_in_flight:
-                    self._pump()
-                elif outbox.has_much_unsent:
-                    self._pump(only_closed=True)
-            if self._parked:
-                self._idle.notify()
+            self._appended()
             return id
+
+    def append_together(self, parts: Iterable[AppendPart], ack: str = "wal") -> int:
+        """Append to several streams at once: all parts become durable together, or none does.
+
+        A part is `(stream, data)` or `(stream, data, expect_position)`; no stream may come twice.
+        Returns and raises as `append`; `ValueError` for parts that are none.
+        """
+        multi, data = joined(parts)
+        with self._lock:
+            if self._stopped or self._outbox.unreported:
+                self._raise_trouble()
+            return self._append_alone("", data, ack, None, multi)
+
+    def _append_alone(
+        self, stream: str, data: bytes, ack: str, expect: int | None, multi: list[Part]
+    ) -> int:
+        outbox = self._outbox
+        id = outbox.append_alone(stream, data, ack, expect=expect, multi=multi)
+        while not id:
+            self._until(lambda: outbox.has_room(len(data)), None)
+            id = outbox.append_alone(stream, data, ack, expect=expect, multi=multi)
+        self._appended()
+        return id
+
+    def _appended(self) -> None:
+        outbox = self._outbox
+        if outbox.begun != self._begun:
+            self._begun = outbox.begun
+            if not outbox.is_in_flight:
+                self._pump()
+            elif outbox.has_much_unsent:
+                self._pump(only_closed=True)
+        if self._parked:
+            self._idle.notify()
 
     def wait(self, id: int, timeout: float | None = None) -> None:
         """Return when append `id` has the acknowledgement that it asked for.
