@@ -89,10 +89,17 @@ def test_log_lists_checkpoints_newest_first(capfdbinary: pytest.CaptureFixture[b
     }
     assert {row["checkpoint"]: row["size"] for row in rows} == sizes
     assert all(row["changed_blocks"] > 0 for row in rows)
+    block_size = json.loads(output(capfdbinary, "stat", PARTED, "--json"))["block_size"]
+    assert all(row["changed_bytes"] == row["changed_blocks"] * block_size for row in rows)
     assert json.loads(output(capfdbinary, "log", PARTED, "--json", "-n", "1")) == rows[:1]
     assert json.loads(output(capfdbinary, "log", f"{URL}/empty", "--json")) == []
     lines = output(capfdbinary, "log", PARTED).decode().splitlines()
-    assert lines[0].split() == ["CHECKPOINT", "TIME", "SIZE", "CHANGED", "BLOCKS"]
+    assert lines[0].split() == [
+        "CHECKPOINT",
+        "TIME",
+        "SIZE",
+        *("CHANGED", "BLOCKS", "CHANGED", "BYTES"),
+    ]
     assert lines[1].split()[:3] == ["4", rows[0]["time"], "300000"]
 
 

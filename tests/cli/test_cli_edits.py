@@ -73,9 +73,11 @@ def test_truncate_and_zero_are_one_checkpoint_each(shell: Shell, uri: str, tmp_p
     assert shell("cat", uri) == b"x" * 10_000 + bytes(10_000)
     shell("zero", uri, "5000:-12000")
     assert shell("cat", uri) == b"x" * 5000 + bytes(3000) + b"x" * 2000 + bytes(10_000)
+    shell("zero", uri, "-20000:1000")
+    assert shell("cat", uri, "--range", ":1001") == bytes(1000) + b"x"
     shell("truncate", uri, "1")
-    assert shell("cat", uri) == b"x"
-    assert [row["checkpoint"] for row in json.loads(shell("log", uri, "--json"))] == [4, 3, 2, 1]
+    assert shell("cat", uri) == bytes(1)
+    assert [row["checkpoint"] for row in json.loads(shell("log", uri, "--json"))] == [5, 4, 3, 2, 1]
 
 
 def test_rollback_is_a_new_checkpoint(shell: Shell, uri: str, tmp_path: Path) -> None:
@@ -95,6 +97,11 @@ def test_diff_names_the_ranges_that_changed(shell: Shell, uri: str, tmp_path: Pa
     assert changed["end"] - changed["start"] == 65536
     assert b"65536" in shell("diff", uri, "1", "2", status=1)
     assert json.loads(shell("diff", uri, "1", "1", "--json")) == []
+    assert json.loads(shell("diff", uri, "1", "--json", status=1)) == [changed]
+    assert json.loads(shell("diff", uri, "2", "--json")) == []
+    assert json.loads(shell("diff", uri, "0", "1", "--json", status=1)) == [
+        {"start": 0, "end": 1_000_000}
+    ]
 
 
 def test_cp_copies_the_newest_content_one_checkpoint_or_all(
@@ -111,7 +118,13 @@ def test_cp_copies_the_newest_content_one_checkpoint_or_all(
         shell("cp", uri, target, *options)
         assert shell("cat", target) == content
     assert shell("cat", f"file://{tmp_path}/other/all", "--at", "1") == b"one"
-    assert shell.error("cp", uri, f"file://{tmp_path}/other/all", status=1)
+    assert "already" in shell.error("cp", uri, f"file://{tmp_path}/other/all", status=1)
+    nothing = f"file://{tmp_path}/nothing"
+    assert shell.error("cp", nothing, f"{nothing}2", status=1).endswith(f"uri={nothing}")
+    then = f"file://{tmp_path}/other/then"
+    shell("cp", uri, then, "--at-time", "@4102444800")
+    assert shell("cat", then) == b"two"
+    assert "that old" in shell.error("cp", uri, f"{then}2", "--at-time", "@0", status=1)
     assert "exclude" in shell.error("cp", uri, uri, "--at", "1", "--history", status=64)
 
 

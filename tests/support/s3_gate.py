@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server: it knows which keys are good, and may drop conditions."""
+"""A proxy in front of an S3 server: knows which keys are good, may drop conditions, hold writes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class S3Gate:
         self.honours_conditions = True
         self.expired = threading.Semaphore(0)
         """Released once for every request that was answered with ExpiredToken."""
+        self.held = threading.Semaphore(0)
+        """Released once for every write that is held back."""
+        self._may_write = threading.Event()
+        self._may_write.set()
         gate, host = self, urlsplit(target).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -36,6 +40,11 @@ class S3Gate:
                     self.answer(400, [("Content-Type", "application/xml")], _EXPIRED)
                     gate.expired.release()
                     return
+                if self.command in ("PUT", "POST", "DELETE") and not gate._may_write.is_set():
+                    gate.held.release()
+                    gate._may_write.wait()
+                    self.close_connection = True
+                    return  # it never got here
                 headers = dict(self.headers.items())
                 if not gate.honours_conditions:
                     headers = {k: v for k, v in headers.items() if k.lower() not in _CONDITIONS}
@@ -74,6 +83,14 @@ class S3Gate:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    def hold_writes(self) -> None:
+        """Leave every write that comes without an answer, and undone."""
+        self._may_write.clear()
+
+    def release_writes(self) -> None:
+        """Let what comes from now on through; what was held back is dropped."""
+        self._may_write.set()
 
     def close(self) -> None:
         """Take no more requests."""

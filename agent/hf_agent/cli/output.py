@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,9 +11,12 @@ from typing import Any
 
 import msgspec
 
+from hf_agent.cli.interrupts import interruptible
+
 __all__ = [
     "JsonArray",
     "iso_time",
+    "output_is_a_file",
     "print_fields",
     "print_json",
     "print_table",
@@ -21,8 +26,24 @@ __all__ = [
 
 
 def write_bytes(data: bytes | memoryview) -> None:
-    """Write content to standard output, as it is."""
-    sys.stdout.buffer.write(data)
+    """Write content to standard output, as it is, within an event loop.
+
+    It goes there at once: what stood in a buffer would be written when the process ends, and an
+    interrupted one would wait for a reader that does not read.
+    """
+    sys.stdout.flush()
+    view = memoryview(data)
+    with interruptible():
+        while view:
+            view = view[os.write(sys.stdout.fileno(), view) :]
+
+
+def output_is_a_file() -> bool:
+    """Whether standard output goes to a file: nobody sees there how far it has come."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False  # closed, or none of the operating system's
 
 
 def write_text(text: str) -> None:

@@ -17,38 +17,53 @@ _STEP = 256 << 10
 
 
 class Progress:
-    """A bar of bytes on standard error while it is a terminal. A context manager."""
+    """A bar on standard error while that is a terminal. A context manager."""
 
-    def __init__(self, what: str, total: int | None) -> None:
+    def __init__(
+        self, what: str, total: int | None, *, unit: str = "bytes", shown: bool = True
+    ) -> None:
+        """`total` units it will be in all, where that is known. Without `shown`: no bar."""
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._pending = 0
-        if not sys.stderr.isatty():
+        self._step = _STEP if unit == "bytes" else 1
+        if not shown or not sys.stderr.isatty():
             return
         # Loaded here: scripts and pipes do without it.
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            TextColumn,
+            TransferSpeedColumn,
+        )
         from rich.progress import Progress as Bar
 
+        columns: tuple[ProgressColumn, ...] = (
+            (DownloadColumn(binary_units=True), TransferSpeedColumn())
+            if unit == "bytes"
+            else (MofNCompleteColumn(), TextColumn(unit))
+        )
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            *columns,
             console=Console(stderr=True),
             transient=True,
         )
         self._task = self._bar.add_task(what, total=total)
 
     def expect(self, total: int) -> None:
-        """So many bytes it will be in all."""
+        """So many units it will be in all."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=total)
 
-    def advance(self, nbytes: int) -> None:
-        """So many bytes more are under way."""
-        self._pending += nbytes
-        if self._pending >= _STEP and self._bar is not None and self._task is not None:
+    def advance(self, count: int) -> None:
+        """So many units more are under way."""
+        self._pending += count
+        if self._pending >= self._step and self._bar is not None and self._task is not None:
             self._bar.advance(self._task, self._pending)
             self._pending = 0
 

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from hf_agent.cli.command import Command
-from hf_agent.cli.failures import CommandError
-from hf_agent.cli.output import iso_time, write_bytes
+from hf_agent.cli.output import output_is_a_file, write_bytes
+from hf_agent.cli.progress import Progress
 from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
 from hf_agent.cli.values import ByteRange, Moment, RangeType
-from hf_agent.hyperfile import Reader, checkpoint_at
+from hf_agent.cli.versions import version_at
+from hf_agent.hyperfile import Reader
 
 __all__ = ["cat"]
 
@@ -61,13 +62,10 @@ async def _cat(
 ) -> None:
     async with access.container(uri) as (store, key):
         if at_time is not None:
-            found = await checkpoint_at(store, key, at_time)
-            if found is None:
-                raise CommandError(
-                    f"no checkpoint is that old; `hf-agent log` lists them time={iso_time(at_time)}"
-                )
-            at = found.number
+            at = (await version_at(store, key, at_time)).number
         reader = await Reader.open(store, key, checkpoint=at, checked=checked)
         start, end = wanted.within(reader.size)
-        async for chunk in reader.chunks(start, end):
-            write_bytes(chunk)
+        with Progress(uri, end - start, shown=output_is_a_file()) as progress:
+            async for chunk in reader.chunks(start, end):
+                write_bytes(chunk)
+                progress.advance(len(chunk))

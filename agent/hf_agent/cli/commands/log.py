@@ -13,7 +13,8 @@ from hf_agent.hyperfile import Checkpoint, list_checkpoints
 
 __all__ = ["log"]
 
-_LINE = "{:>10}  {:24}  {:>16}  {:>14}"
+_HEAD = ("CHECKPOINT", "TIME", "SIZE", "CHANGED BLOCKS", "CHANGED BYTES")
+_LINE = "{:>10}  {:24}  {:>16}  {:>14}  {:>16}"
 
 
 @click.command(cls=Command)
@@ -22,7 +23,7 @@ _LINE = "{:>10}  {:24}  {:>16}  {:>14}"
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
 @store_options
 def log(uri: str, max_count: int | None, as_json: bool, **options: Any) -> None:
-    """List a container's checkpoints, newest first: number, time, size, changed blocks."""
+    """List a container's checkpoints, newest first: number, time, size, what they changed."""
     output = _Json() if as_json else _Lines()
     run_async(_log(store_access(options), uri, max_count, output))
 
@@ -52,6 +53,7 @@ class _Json:
                 "time": iso_time(checkpoint.time),
                 "size": checkpoint.size,
                 "changed_blocks": checkpoint.changed_blocks,
+                "changed_bytes": checkpoint.changed_bytes,
             }
         )
 
@@ -65,12 +67,11 @@ class _Lines:
 
     def add(self, checkpoint: Checkpoint) -> None:
         if self._head:
-            write_text(_LINE.format("CHECKPOINT", "TIME", "SIZE", "CHANGED BLOCKS"))
+            write_text(_LINE.format(*_HEAD))
             self._head = False
         time = iso_time(checkpoint.time)
-        write_text(
-            _LINE.format(checkpoint.number, time, checkpoint.size, checkpoint.changed_blocks)
-        )
+        changed = checkpoint.changed_blocks, checkpoint.changed_bytes
+        write_text(_LINE.format(checkpoint.number, time, checkpoint.size, *changed))
 
     def end(self) -> None:
         """A list ends without a last line."""

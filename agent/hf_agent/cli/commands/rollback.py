@@ -8,6 +8,7 @@ import click
 
 from hf_agent.cli.command import Command
 from hf_agent.cli.editing import report, report_option
+from hf_agent.cli.progress import Progress
 from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.hyperfile import rollback as roll_back
@@ -27,5 +28,12 @@ def rollback(uri: str, checkpoint: int, as_json: bool, **options: Any) -> None:
 
 async def _rollback(access: StoreAccess, uri: str, checkpoint: int, as_json: bool) -> None:
     async with access.container(uri) as (store, key):
-        result = await roll_back(store, key, checkpoint, clock=SystemClock(), rng=system_random())
+        with Progress(uri, None, unit="checkpoints") as progress:
+            result = await roll_back(
+                *(store, key, checkpoint),
+                clock=SystemClock(),
+                rng=system_random(),
+                on_total=progress.expect,
+                on_checkpoint=progress.advance,
+            )
         report(result, as_json)

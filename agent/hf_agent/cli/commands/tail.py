@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -72,7 +71,6 @@ class _Output:
         async for chunk in self._reader.chunks(self.position):
             write_bytes(chunk)
             self.position += len(chunk)
-        sys.stdout.flush()
 
 
 async def start_of_last_lines(reader: Reader, lines: int) -> int:

@@ -11,6 +11,7 @@ import click
 
 from hf_agent.cli.command import Command
 from hf_agent.cli.editing import edited, report_option
+from hf_agent.cli.interrupts import interruptible
 from hf_agent.cli.progress import Progress
 from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
 from hf_agent.cli.values import SizeType
@@ -53,10 +54,16 @@ async def _write(
     async with edited(access, uri, mode, as_json, create=True) as file:
         position = offset or 0
         # A command has nothing else to do on its loop while it reads its input.
-        while data := source.read(_CHUNK_BYTES):
+        while data := _read(source):
             await file.pwrite(position, data)
             position += len(data)
             progress.advance(len(data))
+
+
+def _read(source: BinaryIO) -> bytes:
+    # One call of the operating system each: an interrupt between two of them would not be noticed.
+    with interruptible():
+        return source.read1(_CHUNK_BYTES)  # type: ignore[attr-defined,no-any-return]
 
 
 def _open(file: str | None, stack: ExitStack) -> tuple[BinaryIO, int | None]:

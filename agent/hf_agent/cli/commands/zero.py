@@ -14,7 +14,7 @@ from hf_agent.cli.values import ByteRange, RangeType
 __all__ = ["zero"]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("uri")
 @click.argument("byte_range", metavar="A:B", type=RangeType())
 @report_option

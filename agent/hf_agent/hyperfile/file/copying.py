@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from hf_agent.clock import Clock, ulid
@@ -23,7 +23,7 @@ from hf_agent.hyperfile.file.removal import remove
 from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, INODE_BYTES, InodeLayout, with_flags
 from hf_agent.hyperfile.keys import inode_key, parse_object_key
-from hf_agent.hyperfile.opening import reach_state
+from hf_agent.hyperfile.opening import State, reach_state
 from hf_agent.hyperfile.refused_write import has_bytes
 from hf_agent.hyperfile.take_up import WRITE_MARK
 from hf_agent.store.base import (
@@ -55,6 +55,7 @@ async def copy(
     checkpoint: int | Literal["history"] | None = None,
     options: FileOptions | None = None,
     progress: Progress = lambda nbytes: None,
+    on_total: Progress | None = None,
 ) -> None:
     """Copy a container to where none is. The copy is there when it is complete, and not before.
 
@@ -65,13 +66,17 @@ async def copy(
 
     With `"history"`, every checkpoint object is copied as it is, and the inode last.
 
-    `progress` is called with the number of bytes copied since the last call. Raises
-    `NoSuchContainer`, `NoSuchCheckpoint`, `ContainerExists`, `ChecksumError`, `FormatError`, and
-    the stores' errors.
+    `progress` is called with the number of bytes copied since the last call. `on_total` is told how
+    many it will be, at most; for a history, that takes a listing of its own.
+
+    Raises `NoSuchContainer`, `NoSuchCheckpoint`, `ContainerExists`, `ChecksumError`,
+    `FormatError`, and the stores' errors.
     """
     if checkpoint == "history":
         await _copy_history(
-            *(source_store, source_key, target_store, target_key, progress), clock=clock, rng=rng
+            *(source_store, source_key, target_store, target_key, progress, on_total),
+            clock=clock,
+            rng=rng,
         )
         return
     content = (
@@ -81,6 +86,8 @@ async def copy(
             source_store, source_key, checkpoint, options=DEFAULT_OPTIONS
         )
     )
+    if on_total is not None:
+        on_total(min(content.inode.blocks * 512, content.size))
     if options is None:
         meta = content.inode.meta
         options = FileOptions(
@@ -146,6 +153,7 @@ async def _copy_history(
     target: Store,
     target_key: str,
     progress: Progress,
+    on_total: Progress | None,
     *,
     clock: Clock,
     rng: random.Random,
@@ -154,12 +162,10 @@ async def _copy_history(
         raise ContainerExists(f"a container is there already key={target_key}")
     state = await reach_state(source, source_key)
     # Objects are never changed, and those that this state refers to are there by now.
-    async for info in source.list(source_key + "/"):
-        if not isinstance(info, ObjectInfo):
-            continue
-        name = parse_object_key(source_key, info.key)
-        if name is None or name.checkpoint > state.inode.last_cno:
-            continue
+    if on_total is not None:
+        sizes = [info.size async for info in _checkpoint_objects(source, source_key, state)]
+        on_total(sum(sizes) + INODE_BYTES)
+    async for info in _checkpoint_objects(source, source_key, state):
         to = target_key + info.key[len(source_key) :]
         await _copy_object(source, info, target, to, ulid(clock, rng), progress)
     inode = state.inode_bytes
@@ -168,6 +174,14 @@ async def _copy_history(
         inode = with_flags(inode, clear=FLAG_COMPACTION)
     await _create(target, inode_key(target_key), inode, ulid(clock, rng))
     progress(INODE_BYTES)
+
+
+async def _checkpoint_objects(store: Store, key: str, state: State) -> AsyncIterator[ObjectInfo]:
+    async for info in store.list(key + "/"):
+        if isinstance(info, ObjectInfo):
+            name = parse_object_key(key, info.key)
+            if name is not None and name.checkpoint <= state.inode.last_cno:
+                yield info
 
 
 async def _copy_object(

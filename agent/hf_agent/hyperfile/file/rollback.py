@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 
 from hf_agent.clock import Clock, ulid
@@ -38,12 +39,17 @@ async def rollback(
     clock: Clock,
     rng: random.Random,
     options: FileOptions = DEFAULT_OPTIONS,
+    on_total: Callable[[int], None] = lambda count: None,
+    on_checkpoint: Callable[[int], None] = lambda count: None,
 ) -> CommitResult:
     """Make content, size, owner and mode what they were at checkpoint `number`.
 
     That is a new checkpoint, which holds nothing but an inode: it refers to the blocks that are
     there, and no checkpoint is lost. When another writer comes first: `ConflictError`, or, with
     `on_conflict="retry"`, its changes are rolled back as well.
+
+    The history is followed from the newest checkpoint down to `number`: `on_total` is told how many
+    checkpoints that are at most, `on_checkpoint` how many more have been seen.
 
     Raises `NoSuchCheckpoint` for a number that the newest state was not built on,
     `NoSuchContainer`, `ReadOnlyLayout`, `CheckpointsExhausted`, `FormatError`, and the store's
@@ -55,7 +61,8 @@ async def rollback(
         state = await reach_for_writing(store, key, clock=clock, rng=rng, writer_id=writer_id)
         if state.last_number >= MAX_CHECKPOINT:
             raise CheckpointsExhausted(key)
-        target = await _ancestor(store, state, number)
+        on_total(max(state.inode.last_cno - number + 1, 0))
+        target = await _ancestor(store, state, number, on_checkpoint)
         now_ns = int(clock.time() * 1_000_000_000)
         build = _build(store, state, target, now_ns, options, clock=clock, rng=rng)
         commit = CheckpointCommit(
@@ -77,7 +84,9 @@ async def rollback(
     raise conflict
 
 
-async def _ancestor(store: Store, state: State, number: int) -> Inode:
+async def _ancestor(
+    store: Store, state: State, number: int, on_checkpoint: Callable[[int], None]
+) -> Inode:
     """The inode of a checkpoint that the state was built on."""
     newest = state.inode.last_cno
     if 1 <= number <= newest:
@@ -85,7 +94,10 @@ async def _ancestor(store: Store, state: State, number: int) -> Inode:
             *(store, state.key, range(newest, number - 1, -1), state.inode.meta.pointer_format),
             skip_damaged=True,
         )
+        above = newest + 1
         async for checkpoint in ancestors(found, newest, bridge=_BRIDGED):
+            on_checkpoint(above - checkpoint.header.checkpoint)
+            above = checkpoint.header.checkpoint
             if checkpoint.header.checkpoint == number:
                 return checkpoint.inode
     raise NoSuchCheckpoint(state.key, number)
