@@ -204,6 +204,22 @@ async def test_a_chunk_that_is_sent_again_is_answered_and_not_stored_twice(tmp_p
         assert setup.metric("deduplicated_records_total") > 0
 
 
+async def test_chunks_sent_again_among_others_of_one_record_are_answered_in_order_and_stored_once(
+    tmp_path: Path,
+) -> None:
+    def single(number: int) -> bytes:
+        return packed("app.web", [1, {"n": number}], chunk=f"{number:03}", size=1)
+
+    async with listening(tmp_path, protocol="forward", stream="") as setup:
+        numbers = [*range(10), *range(5, 15), 14, 14, 15]
+        for _ in range(2):
+            peer = await Peer.connect(setup.path)
+            peer.send_bytes(*map(single, numbers))
+            assert await peer.acks(len(numbers)) == [f"{number:03}" for number in numbers]
+            await peer.close()
+        assert [row["n"] for row in rows(setup)] == list(range(16))
+
+
 async def test_a_resend_is_not_answered_before_the_first_one_is_durable(tmp_path: Path) -> None:
     async with listening(tmp_path, protocol="forward", stream="") as setup:
         setup.sink.durability_held = setup.sink.one_batch = True
