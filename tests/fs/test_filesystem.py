@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import pickle
 import random
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.asyn import sync
 
 from hf_agent.fs import HyperfileFileSystem
 from hf_agent.hyperfile import ChecksumError
@@ -347,3 +349,16 @@ async def test_the_calls_run_on_ones_own_loop(tmp_path: Path) -> None:
     assert await fs._cat_file("a", 1, 3) == b"at"
     assert [entry["name"] for entry in await fs._ls("")] == ["a"]
     await fs.aclose()
+
+
+def test_a_file_that_nobody_closed_may_be_collected_on_the_loop(fs: HyperfileFileSystem) -> None:
+    fs.pipe("a", b"content")
+    file = fs.open("a", "rb")
+    assert file.read() == b"content"
+
+    async def collect() -> None:
+        nonlocal file
+        del file  # what it would raise here is a failure of the test
+        gc.collect()
+
+    sync(fs.loop, collect)

@@ -38,3 +38,8 @@ class ReadBuffer(AbstractBufferedFile):  # type: ignore[misc]
         if not self.closed:
             super().close()
             sync(self.fs.loop, self._file.close)
+
+    def __del__(self) -> None:
+        # The garbage collector may run on the loop itself, which `close` would wait for; and a
+        # file that was only read holds nothing that has to be given back.
+        pass
