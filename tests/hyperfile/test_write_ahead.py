@@ -34,6 +34,7 @@ class HeldStore(MemoryStore):
         self.let_go = asyncio.Event()
         self.waiting = 0
         self.most_waiting = 0
+        self.changed_under_way = False
 
     async def create(
         self, key: str, body: Body, *, metadata: Mapping[str, str] | None = None
@@ -41,10 +42,12 @@ class HeldStore(MemoryStore):
         if not key.endswith(("inode", ".0")):
             self.waiting += 1
             self.most_waiting = max(self.most_waiting, self.waiting)
+            sent = [bytes(piece) for piece in body]
             try:
                 await self.let_go.wait()
             finally:
                 self.waiting -= 1
+            self.changed_under_way |= sent != [bytes(piece) for piece in body]
         return await super().create(key, body, metadata=metadata)
 
     async def until_waiting(self, count: int) -> None:
@@ -116,6 +119,23 @@ async def test_what_is_changed_while_it_is_uploaded_counts() -> None:
     store.let_go.set()
     await file.flush()
     assert await file.pread(0, file.size) == model
+    assert await bench.content() == model
+    await bench.check()
+
+
+async def test_bytes_do_not_change_under_an_upload() -> None:
+    bench, store = held_bench()
+    file = await bench.open("x")
+    model = bytearray(random.Random(12).randbytes(60 * BLOCK))
+    for at in range(0, len(model), 1000):  # so that most blocks come in several pieces
+        await file.pwrite(at, model[at : at + 1000])
+    await store.until_waiting(2)
+    for index in range(10):
+        model[index * BLOCK + 7] ^= 255
+        await file.pwrite(index * BLOCK + 7, model[index * BLOCK + 7 :][:1])
+    store.let_go.set()
+    await file.close()
+    assert not store.changed_under_way
     assert await bench.content() == model
     await bench.check()
 
@@ -199,7 +219,7 @@ async def test_blocks_that_are_overwritten_on_their_way_count_as_memory() -> Non
     async def write() -> None:
         nonlocal most
         for _ in range(300):
-            await file.pwrite(rng.randrange(50) * BLOCK, rng.randbytes(BLOCK))
+            await file.pwrite(rng.randrange(70) * BLOCK, rng.randbytes(BLOCK))
             most = max(most, held_bytes(file))
 
     writing = asyncio.create_task(write())
