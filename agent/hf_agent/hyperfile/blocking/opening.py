@@ -42,8 +42,8 @@ def open(
 
     Modes as for Python's own `open`, always binary (a "b" may be added): `r` reads, `r+` reads and
     writes, `w` empties or creates, `a` appends or creates, `x` creates; `w+`, `a+` and `x+` read
-    as well. With `checkpoint` (a
-    number) or `at_time` (Unix seconds), mode `r` shows what was there then.
+    as well. With `checkpoint` (a number) or `at_time` (Unix seconds), mode `r` shows what was there
+    then.
 
     `caches` says what is kept of what was read, beside the map. Whoever reads in order has up to
     `read_ahead_bytes` fetched before they are asked for. `options` are fields of `FileOptions` and
