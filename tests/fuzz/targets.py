@@ -164,21 +164,24 @@ _LINES: Final = (b"app/web\n", b"one\n", b"\n\r\n\x00\xff\n", b"x" * 999 + b"\n"
 # Protocol `forward`: messages, and what their events become in each format.
 
 
+_FORMATS: Final = (
+    own_format(Forward()),
+    own_format(Forward(format="msgpack")),
+    own_format(Forward(message_key="log", tag_key="tag")),
+    fallback_format(Forward(format="msgpack")),
+)
+"""Shared, as by a socket's connections: what they remember must not show either."""
+
+
 def _forward_events(pieces: Sequence[bytes]) -> list[Any]:
     reader = MessageReader(LIMIT, ReceiveBuffer())
-    formats = [
-        own_format(Forward()),
-        own_format(Forward(format="msgpack")),
-        own_format(Forward(message_key="log", tag_key="tag")),
-        fallback_format(Forward(format="msgpack")),
-    ]
     found: list[Any] = []
 
     def take(message: ForwardMessage) -> None:
         if isinstance(message, Events):
             check_options(message)
             options = _without_views(message.options)
-            found.append((message.tag, options, *(_text(message, each) for each in formats)))
+            found.append((message.tag, options, *(_text(message, each) for each in _FORMATS)))
         else:
             found.append(_without_views(message))
         reader.consume()
