@@ -195,6 +195,11 @@ class AsyncClient:
             link, self._link = self._link, None
             await link.close()
 
+    def disinherit(self) -> None:
+        """In a forked child: let go of the parent's connection, which stays the parent's."""
+        if self._link is not None:
+            self._link.disinherit()
+
     async def __aenter__(self) -> Self:
         return await self.connect()
 

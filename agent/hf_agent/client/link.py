@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import cast
 
@@ -66,6 +67,17 @@ class Link(asyncio.Protocol):
         self._changed.clear()
         if not self._ended:
             await self._changed.wait()
+
+    def disinherit(self) -> None:
+        """In a forked child: let its copy of the connection be nothing any more.
+
+        The number stays taken, so that nobody closes what comes to have it later.
+        """
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
+            os.close(nothing)
 
     def abort(self) -> None:
         """End the connection; `on_lost` is not called for it."""
