@@ -131,6 +131,19 @@ def test_a_missing_file_is_one_line(command: Command, tmp_path: Path) -> None:
     assert (status, err) == (1, f"hf-agent: no such file or directory: {missing}\n")
 
 
+def test_an_append_may_expect_the_stream_at_a_position(command: Command) -> None:
+    assert command.append("cas", b"1\n22\n", "--expect-position", "0")[0] == 0
+    status, out, err = command.append("cas", b"3\n4\n5\n", "--expect-position", "0")
+    assert (status, out) == (1, b"")
+    assert err == (
+        "hf-agent: line 1 was refused: stream is not at the expected position cas=5; "
+        "nothing was acknowledged stream=cas\n"
+    )
+    assert command.append("cas", b"333\n4\n", "--expect-position", "5")[0] == 0
+    assert command.content("cas") == b"1\n22\n333\n4\n"
+    assert command.append("cas", b"", "--expect-position", "-1")[0] == 64
+
+
 def test_no_agent_is_one_line_that_names_the_socket(command: Command, tmp_path: Path) -> None:
     for args in (["append", "--stream", "x"], ["flush"], ["status"]):
         status, _, err = command(*args, "--socket", str(tmp_path / "none.sock"))

@@ -42,6 +42,12 @@ _LONGEST_LINE = 256 << 20
     show_default=True,
     help="Wait until it is durable in the agent's WAL, or until the store has it.",
 )
+@click.option(
+    "--expect-position",
+    type=click.IntRange(0),
+    metavar="BYTES",
+    help="Append only if the stream is at this position, and nobody else appends in between.",
+)
 @timeout_option("How long to go on without an agent, while it restarts.", default=60.0)
 @click.option("--json", "as_json", is_flag=True, help="The summary as a JSON object.")
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
@@ -50,6 +56,7 @@ def append(
     stream: str,
     by: str,
     ack: str,
+    expect_position: int | None,
     timeout: float,
     as_json: bool,
     file: str | None,
@@ -64,7 +71,7 @@ def append(
             'empty, "." or ".." segments',
             click.get_current_context(),
         )
-    sending = _Sending(stream, ack)
+    sending = _Sending(stream, ack, expect_position)
     options = ClientOptions(reconnect_timeout=timeout, on_ack=sending.acknowledged)
     with ExitStack() as stack:
         source, size = _open(file, stack)
@@ -78,7 +85,8 @@ def append(
 class _Sending:
     """One input on its way into one stream."""
 
-    def __init__(self, stream: str, ack: str) -> None:
+    def __init__(self, stream: str, ack: str, expected: int | None) -> None:
+        self._expected = expected
         self._stream = stream
         self._ack = ack
         self._appends = 0
@@ -96,14 +104,19 @@ class _Sending:
         try:
             try:
                 for piece in pieces:
-                    client.append(self._stream, piece, self._ack)
+                    client.append(self._stream, piece, self._ack, expect_position=self._expected)
+                    if self._expected is not None:
+                        self._expected += len(piece)
                     self._appends += 1
                     self._bytes += len(piece)
                     progress.advance(len(piece))
-            except AppendRefused:
-                # What came before is still to be told; that says this refusal again, if it is
-                # the agent's, and not what the client itself would not send.
-                client.wait_acknowledged()
+            except AppendRefused as refusal:
+                # What came before is still to be told. What is refused there may be only what was
+                # given up behind this one.
+                try:
+                    client.wait_acknowledged()
+                except AppendRefused as other:
+                    raise min(refusal, other, key=lambda error: error.id) from None
                 raise
             client.wait_acknowledged()
         except AppendRefused as error:
