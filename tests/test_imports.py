@@ -19,7 +19,12 @@ ALLOWED: dict[str, set[str]] = {
     "wal": {"clock"},
     # What sits on them.
     "config": {
-        *("ingest.forward.stream_template", "ingest.stream_name", "ingest.stream_patterns"),
+        *(
+            "ingest.forward.stream_template",
+            "ingest.syslog.stream_template",
+            "ingest.stream_name",
+            "ingest.stream_patterns",
+        ),
     },
     "metrics": {"", "tallies"},
     "tallies": set(),
@@ -69,6 +74,9 @@ SANS_IO = (
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",
     "ingest/stream_patterns.py",
+    "ingest/syslog/framing.py",
+    "ingest/syslog/message.py",
+    "ingest/syslog/sorter.py",
 )
 
 

@@ -21,7 +21,7 @@ from hf_agent.tallies import DurationTally, TrafficTallies
 
 __all__ = ["PROTOCOLS", "Metrics"]
 
-PROTOCOLS = ("append", "lines", "forward")
+PROTOCOLS = ("append", "lines", "forward", "syslog")
 
 _LATENCY = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -75,6 +75,11 @@ class Metrics:
         )
         self.forward_fallback_records = counter(
             "forward_fallback_records", "Events whose tag makes no stream's name."
+        )
+        self.syslog_flawed_records = counter(
+            "syslog_flawed_records",
+            "Messages kept as a whole that do not parse, came in parts, or make no stream's name.",
+            ("flaw",),
         )
         self.append_duration = duration("append_duration_seconds", "Received until durable.")
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))
@@ -137,6 +142,8 @@ class Metrics:
                 self.rejected_records.labels(protocol, reason)
             for reason in _REFUSE_REASONS:
                 self.refused_connections.labels(protocol, reason)
+        for flaw in ("unparsed", "partial", "fallback"):
+            self.syslog_flawed_records.labels(flaw)
         for result in ("ok", *_FLUSH_FAILURES):
             self.flushes.labels(result)
         for result in _FLUSH_FAILURES:

@@ -60,8 +60,8 @@ def test_a_key_that_resembles_nothing_still_gets_a_hint() -> None:
 
 
 def test_an_unknown_protocol_is_refused() -> None:
-    assert 'not one of "append", "lines", "forward"' in error_of(
-        MINIMAL.replace("[store]", 'protocol = "syslog"\n[store]')
+    assert 'not one of "append", "lines", "forward", "syslog"' in error_of(
+        MINIMAL.replace("[store]", 'protocol = "gelf"\n[store]')
     )
 
 

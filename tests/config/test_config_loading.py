@@ -95,7 +95,7 @@ def test_the_shipped_configuration_stays_below_one_folder(
     assert config.store.url == f"file://{folder}/store"
     for listen in config.listen:
         assert Path(os.path.abspath(listen.path)).is_relative_to(folder)
-    assert {listen.protocol for listen in config.listen} == {"append", "forward", "lines"}
+    assert {listen.protocol for listen in config.listen} == {"append", "forward", "lines", "syslog"}
     assert config.http.listen == "127.0.0.1:9477"
     assert list(tmp_path.iterdir()) == []
 

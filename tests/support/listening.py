@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_agent.clock import Clock, SystemClock
-from hf_agent.config import Forward
+from hf_agent.config import Forward, Syslog
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
@@ -34,6 +34,7 @@ class SocketConfig:
     max_connections_per_uid: int = 0
     max_record_bytes: int = 1 << 20
     forward: Forward = field(default_factory=Forward)
+    syslog: Syslog = field(default_factory=Syslog)
 
 
 class Setup:
@@ -83,6 +84,7 @@ async def listening(
     clock: Clock | None = None,
     budget_bytes: int = 64 << 20,
     forward: Forward | None = None,
+    syslog: Syslog | None = None,
     access: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Setup]:
     """A listener that is closed at the end, with everything of it gone.
@@ -96,6 +98,7 @@ async def listening(
         max_record_bytes=max_record_bytes,
         max_connections=max_connections,
         forward=forward or Forward(),
+        syslog=syslog or Syslog(),
         **(access or {}),
     )
     setup = Setup(config, clock or SystemClock(), budget_bytes)

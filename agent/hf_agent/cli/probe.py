@@ -7,6 +7,7 @@ torn tail, and a check changes nothing.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -95,9 +96,11 @@ def _socket(config: Config, listen: Listen) -> None:
     if not directory.exists():
         _can_be_made(directory, config)
         return
+    datagrams = listen.protocol == "syslog" and listen.syslog.socket == "datagram"
+    kind = socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
     try:
         bound, place = bind_unix_socket(
-            listen.path, mode=listen.mode, owner=listen.owner, group=listen.group
+            listen.path, mode=listen.mode, owner=listen.owner, group=listen.group, kind=kind
         )
     except ListenerError as error:
         raise _Unfit(str(error)) from error

@@ -16,6 +16,7 @@ from hf_agent.config.model import (
     Listen,
     Log,
     Store,
+    Syslog,
     Wal,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "Listen",
     "Log",
     "Store",
+    "Syslog",
     "Wal",
     "load",
     "parse",

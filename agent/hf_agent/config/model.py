@@ -26,6 +26,7 @@ __all__ = [
     "Listen",
     "Log",
     "Store",
+    "Syslog",
     "Wal",
 ]
 
@@ -87,11 +88,24 @@ class Forward(Struct, frozen=True, kw_only=True):
     users: tuple[ForwardUser, ...] = ()
 
 
+class Syslog(Struct, frozen=True, kw_only=True):
+    """`[listen.syslog]`: of a socket with protocol `syslog`"""
+
+    socket: Literal["stream", "datagram"] = "stream"
+    format: Literal["raw", "json"] = "raw"
+    raw_framing: Literal["lines", "octets"] = "lines"
+    octet_counting: bool = True
+    trailer: Literal["any", "newline", "nul"] = "any"
+    fallback_stream: str = "syslog-fallback"
+    receive_buffer_bytes: Size = 0
+    datagram_queue: Count = 0
+
+
 class Listen(Struct, frozen=True, kw_only=True):
     """`[[listen]]`: one Unix socket"""
 
     path: str
-    protocol: Literal["append", "lines", "forward"] = "append"
+    protocol: Literal["append", "lines", "forward", "syslog"] = "append"
     stream: str = ""
     mode: Mode = 0o660
     owner: str = ""
@@ -103,6 +117,7 @@ class Listen(Struct, frozen=True, kw_only=True):
     max_connections_per_uid: Count = 0
     max_record_bytes: Size = 8 << 20
     forward: Forward = Forward()
+    syslog: Syslog = Syslog()
 
 
 class Wal(Struct, frozen=True, kw_only=True):

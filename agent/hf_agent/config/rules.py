@@ -13,9 +13,11 @@ from hf_agent.config.listen_address import parse_listen_address
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import FIRST_LINE, Config, Listen
 from hf_agent.config.s3_rules import S3_RANGES, check_endpoint, check_proxy, s3_rules
+from hf_agent.config.syslog_rules import check_syslog
 from hf_agent.config.urls import check_url
 from hf_agent.ingest.forward.stream_template import StreamTemplate
 from hf_agent.ingest.stream_name import MAX_STREAM_NAME_BYTES, is_stream_name
+from hf_agent.ingest.syslog.stream_template import SyslogTemplate
 
 __all__ = ["check"]
 
@@ -122,6 +124,7 @@ class _Rules:
             self._record_fits(listen, (*at, "max_record_bytes"))
             check_access(listen, at, self._require)
             check_forward(config, listen, (*at, "forward"), self._require)
+            check_syslog(listen, (*at, "syslog"), self._require)
 
     def _stream(self, listen: Listen, path: KeyPath, protocol: KeyPath) -> None:
         if listen.protocol == "append":
@@ -135,10 +138,16 @@ class _Rules:
         if listen.protocol == "forward":
             self._parses(StreamTemplate, listen.stream, path)
             return
+        if listen.protocol == "syslog" and "{" in listen.stream:
+            self._parses(SyslogTemplate, listen.stream, path)
+            return
+        if listen.protocol == "syslog":
+            how = '"{app_name}", "{facility}" or the like to take it from each message'
+        else:
+            how = f'"{FIRST_LINE}" to take it from each connection\'s first line'
         self._require(
             bool(listen.stream),
-            f'protocol "{listen.protocol}" needs a stream: its name, or "{FIRST_LINE}" to take it '
-            "from each connection's first line",
+            f'protocol "{listen.protocol}" needs a stream: its name, or {how}',
             path,
             protocol,
         )

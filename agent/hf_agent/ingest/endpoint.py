@@ -17,6 +17,7 @@ from hf_agent.ingest.forward.settings import ForwardConfig
 from hf_agent.ingest.log_limit import LogLimiter
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
+from hf_agent.ingest.syslog.settings import SyslogConfig
 from hf_agent.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class ListenConfig(AccessConfig, Protocol):
     def max_record_bytes(self) -> int: ...
     @property
     def forward(self) -> ForwardConfig: ...
+    @property
+    def syslog(self) -> SyslogConfig: ...
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from hf_agent.clock import Clock
@@ -12,6 +13,7 @@ from hf_agent.ingest.allowed_streams import AllowedStreams
 from hf_agent.ingest.append_connection import AppendConnection
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.connection import Connection
+from hf_agent.ingest.datagram_queue import size_queue
 from hf_agent.ingest.endpoint import Endpoint, ListenConfig
 from hf_agent.ingest.forward.settings import ForwardSettings
 from hf_agent.ingest.forward_connection import ForwardConnection
@@ -19,6 +21,9 @@ from hf_agent.ingest.lines_connection import LinesConnection
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
 from hf_agent.ingest.stream_patterns import compile_patterns
+from hf_agent.ingest.syslog.settings import SyslogSettings
+from hf_agent.ingest.syslog_connection import SyslogConnection
+from hf_agent.ingest.syslog_datagrams import SyslogDatagrams
 from hf_agent.ingest.unix_socket import ListenerError, bind_unix_socket, unlink_if_ours
 from hf_agent.metrics import Metrics
 
@@ -53,6 +58,7 @@ class Listener:
             sink = AllowedStreams(sink, compile_patterns(config.allow_streams))
         self._endpoint = Endpoint(config, admission, sink, metrics, budget, producers, clock, node)
         self._acceptor: Acceptor | None = None
+        self._datagrams: SyslogDatagrams | None = None
         self._place: tuple[int, int] | None = None
 
     @property
@@ -64,6 +70,9 @@ class Listener:
         """Listen. Raises `ListenerError` when the socket cannot be had."""
         endpoint = self._endpoint
         config = endpoint.config
+        if config.protocol == "syslog" and config.syslog.socket == "datagram":
+            self._start_datagrams()
+            return
         listening, self._place = bind_unix_socket(
             config.path, mode=config.mode, owner=config.owner, group=config.group
         )
@@ -71,6 +80,8 @@ class Listener:
             self._acceptor = HeldAcceptor(listening, self._lines_connection, endpoint.clock)
         elif config.protocol == "forward":
             self._acceptor = Acceptor(listening, self._forward_factory(), endpoint.clock)
+        elif config.protocol == "syslog":
+            self._acceptor = HeldAcceptor(listening, self._syslog_factory(), endpoint.clock)
         else:
             self._acceptor = Acceptor(listening, self._append_connection, endpoint.clock)
         self._acceptor.start(_BACKLOG)
@@ -79,11 +90,15 @@ class Listener:
     def stop_accepting(self) -> None:
         """Let nobody in any more, and remove the socket's file if it is still ours. Idempotent."""
         endpoint = self._endpoint
-        if self._acceptor is None or endpoint.stopping:
+        if self._place is None or endpoint.stopping:
             return
         endpoint.stopping = True
+        if self._datagrams is not None:
+            unlink_if_ours(endpoint.config.path, self._place)
+            self._datagrams.stop()
+        if self._acceptor is None:
+            return
         self._acceptor.stop()
-        assert self._place is not None
         unlink_if_ours(endpoint.config.path, self._place)
         config = endpoint.config
         endpoint.metrics.max_connections.labels(config.protocol).dec(config.max_connections)
@@ -99,6 +114,8 @@ class Listener:
             connection.drain()
         try:
             async with asyncio.timeout(grace):
+                if self._datagrams is not None:
+                    await self._datagrams.drained()
                 while connections:
                     await self._endpoint.one_gone()
         except TimeoutError:
@@ -107,14 +124,46 @@ class Listener:
 
     async def close(self, grace: float = 0.0) -> None:
         """`drain`, then close what is left, whatever it waits for. Idempotent."""
-        if self._acceptor is None:
+        if self._place is None:
             return
         await self.drain(grace)
+        if self._datagrams is not None:
+            self._datagrams.close()
         for connection in list(self._endpoint.connections):
             connection.abort()
         while self._endpoint.connections:
             await self._endpoint.one_gone()
-        await self._acceptor.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
+
+    def _start_datagrams(self) -> None:
+        endpoint = self._endpoint
+        config = endpoint.config
+        bound, self._place = bind_unix_socket(
+            config.path,
+            mode=config.mode,
+            owner=config.owner,
+            group=config.group,
+            kind=socket.SOCK_DGRAM,
+        )
+        size_queue(
+            bound,
+            str(config.path),
+            receive_buffer=config.syslog.receive_buffer_bytes,
+            queue=config.syslog.datagram_queue,
+        )
+        self._datagrams = SyslogDatagrams(bound, endpoint, self._syslog_settings())
+        self._datagrams.start()
+
+    def _syslog_settings(self) -> SyslogSettings:
+        config = self._endpoint.config
+        return SyslogSettings(
+            config.stream, config.syslog, max_record_bytes=config.max_record_bytes
+        )
+
+    def _syslog_factory(self) -> Callable[[], Connection]:
+        endpoint, settings = self._endpoint, self._syslog_settings()
+        return lambda: SyslogConnection(endpoint, settings)
 
     def _append_connection(self) -> Connection:
         return AppendConnection(self._endpoint)

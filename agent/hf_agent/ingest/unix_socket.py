@@ -26,9 +26,14 @@ class ListenerError(OSError):
 
 
 def bind_unix_socket(
-    path: str | os.PathLike[str], *, mode: int, owner: str, group: str
+    path: str | os.PathLike[str],
+    *,
+    mode: int,
+    owner: str,
+    group: str,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
 ) -> tuple[socket.socket, tuple[int, int]]:
-    """A bound stream socket that does not listen yet, and (device, inode) of its file.
+    """A bound socket that does not listen yet, and (device, inode) of its file.
 
     `owner` and `group` are names or numbers; empty ones are left as they are. Raises
     `ListenerError`; nothing is left behind then, and nothing of anybody else was touched but a
@@ -42,9 +47,12 @@ def bind_unix_socket(
         )
     uid, gid = _user_id(owner, name), _group_id(group, name)
     _remove_stale(name)
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = socket.socket(socket.AF_UNIX, kind)
     try:
         bound.setblocking(False)
+        if kind == socket.SOCK_DGRAM:
+            # It takes datagrams as soon as it has a name: nobody's, until its mode is set.
+            os.fchmod(bound.fileno(), 0)
         _bind(bound, name)
         place = _place(name)
         try:
