@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_agent.client import Client, Fenced
+from hf_agent.client import Client, ConnectionLost, Fenced
 from support.agent_process import AgentProcess
 from support.containers import read_container
 
@@ -39,6 +39,7 @@ class Writers:
         self.together: list[bytes] = []
         self.counted: list[bytes] = []
         self.fenced = 0
+        self.pause = threading.Event()
         self.failures: list[BaseException] = []
 
     def run(self, progress: threading.Semaphore) -> None:
@@ -46,7 +47,7 @@ class Writers:
             old: Client | None = None
             epoch = 0
             while self.number < APPENDS:
-                client = Client(self.path, "writer", epoch=epoch, reconnect_timeout=120)
+                client = self.connect(epoch)
                 if old is not None:
                     self.check_is_fenced(old)
                 self.write(client, progress)
@@ -57,6 +58,15 @@ class Writers:
             self.failures.append(error)
         finally:
             progress.release(APPENDS)
+
+    def connect(self, epoch: int) -> Client:
+        """A client makes one attempt at first; the agent may be down just then."""
+        for _ in range(600):
+            try:
+                return Client(self.path, "writer", epoch=epoch, reconnect_timeout=120)
+            except ConnectionLost:
+                self.pause.wait(0.1)
+        raise AssertionError("no agent for a minute")
 
     def write(self, client: Client, progress: threading.Semaphore) -> None:
         """A few hundred appends, all acknowledged at the end; the client stays open."""
