@@ -37,6 +37,7 @@ _REFUSE_REASONS = (
     *("not_allowed", "too_many_connections", "too_many_connections_per_uid"),
     "shutting_down",
 )
+_THROTTLE_REASONS = ("connection_rate", "stream_rate")
 _FLUSH_FAILURES = ("retry", "conflict", "refused", "corrupt")
 _PREFLIGHT_RESULTS = ("ok", "retry", "refused")
 
@@ -89,6 +90,17 @@ class Metrics:
         self.refused_connections = counter(
             "refused_connections", "Connections that were not let in.", ("protocol", "reason")
         )
+        self.timed_out_connections = counter(
+            "timed_out_connections", "Connections ended for their silence.", ("protocol",)
+        )
+        self.throttled_connections = gauge(
+            "throttled_connections",
+            "Connections that are not read from because a rate is used up.",
+            ("protocol", "reason"),
+        )
+        self.throttled_seconds = counter(
+            "throttled_seconds", "Sum of the time they were not.", ("protocol", "reason")
+        )
         self.receive_buffer_bytes = gauge(
             "receive_buffer_bytes", "Bytes held for records that have not arrived whole."
         )
@@ -138,10 +150,14 @@ class Metrics:
         for protocol in PROTOCOLS:
             self.open_connections.labels(protocol)
             self.max_connections.labels(protocol)
+            self.timed_out_connections.labels(protocol)
             for reason in _REJECT_REASONS:
                 self.rejected_records.labels(protocol, reason)
             for reason in _REFUSE_REASONS:
                 self.refused_connections.labels(protocol, reason)
+            for reason in _THROTTLE_REASONS:
+                self.throttled_connections.labels(protocol, reason)
+                self.throttled_seconds.labels(protocol, reason)
         for flaw in ("unparsed", "partial", "fallback"):
             self.syslog_flawed_records.labels(flaw)
         for result in ("ok", *_FLUSH_FAILURES):

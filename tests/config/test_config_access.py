@@ -107,3 +107,28 @@ def test_the_limit_for_a_user_is_one_below_that_of_the_socket() -> None:
         message = error_of("max_connections = 10", f"max_connections_per_uid = {value}")
         assert message.endswith("must be from 0 (no limit) to max_connections (10)")
     assert "not a whole number" in error_of("max_connections_per_uid = 1.5")
+
+
+@pytest.mark.parametrize("what", ["connection", "stream"])
+def test_rates_are_none_or_of_a_size_that_makes_sense(what: str) -> None:
+    rate, burst = f"{what}_bytes_per_second", f"{what}_burst_bytes"
+    found = listen(f'{rate} = "1MiB"', f'{burst} = "16KiB"')
+    assert (getattr(found, rate), getattr(found, burst)) == (1 << 20, 16 << 10)
+    assert getattr(listen(f"{rate} = 0"), rate) == 0
+    for value in (1, 1023, '"2TiB"'):
+        assert "must be 0 (no limit), or from 1024 to" in error_of(f"{rate} = {value}")
+    assert "a size cannot be negative" in error_of(f"{rate} = -1")
+    for value in (1, '"2TiB"'):
+        message = error_of(f"{rate} = 1024", f"{burst} = {value}")
+        assert f"listen[0].{burst}" in message and "must be 0 (what the rate gives" in message
+    message = error_of(f"{burst} = 65536")
+    assert message.endswith(f"a burst says nothing without a rate: set {rate}, or remove this key")
+
+
+def test_the_idle_timeout_is_never_or_a_second_or_more() -> None:
+    assert listen().idle_timeout == 0
+    assert listen('idle_timeout = "10m"').idle_timeout == 600
+    for value in ('"500ms"', '"31d"'):
+        message = error_of(f"idle_timeout = {value}")
+        assert message.endswith("must be 0 (never), or from 1 second to 30 days")
+    assert "not a duration" in error_of("idle_timeout = -1")

@@ -32,6 +32,11 @@ class SocketConfig:
     allow_streams: tuple[str, ...] = ()
     max_connections: int = 100
     max_connections_per_uid: int = 0
+    idle_timeout: float = 0.0
+    connection_bytes_per_second: int = 0
+    connection_burst_bytes: int = 0
+    stream_bytes_per_second: int = 0
+    stream_burst_bytes: int = 0
     max_record_bytes: int = 1 << 20
     forward: Forward = field(default_factory=Forward)
     syslog: Syslog = field(default_factory=Syslog)

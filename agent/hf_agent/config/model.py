@@ -115,6 +115,11 @@ class Listen(Struct, frozen=True, kw_only=True):
     allow_streams: tuple[str, ...] = ()
     max_connections: Count = 1024
     max_connections_per_uid: Count = 0
+    idle_timeout: Duration = 0.0
+    connection_bytes_per_second: Size = 0
+    connection_burst_bytes: Size = 0
+    stream_bytes_per_second: Size = 0
+    stream_burst_bytes: Size = 0
     max_record_bytes: Size = 8 << 20
     forward: Forward = Forward()
     syslog: Syslog = Syslog()

@@ -238,9 +238,7 @@ class AppendConnection(AnsweringConnection):
         if resent:
             self._endpoint.metrics.deduplicated_records.inc(resent)
         self._last_id = last
-        self._traffic.received_records += records
-        self._traffic.received_bytes += nbytes
-        self._taken(receipt.batch, last, stream, receipt.position, records)
+        self._taken(receipt, last, stream, records, nbytes)
         if message.ack == ACK_STORE:
             self._store_acks.want(last, ((stream, receipt.position),))
         return True
@@ -277,17 +275,16 @@ class AppendConnection(AnsweringConnection):
             if not nbytes:
                 self._on_nothing(streams, ack, id, 0)
                 return True
-            taken = [part.stream for part in parts if part.length]
+            taken = [part for part in parts if part.length]
             receipts = self._sink.append_all(self._pieces(message), mark=self._mark(id))
         except Rejected as error:
             self._on_rejected(error, id, id, holds=conditional)
             return True
         self._last_id = id
-        self._traffic.received_records += 1
-        self._traffic.received_bytes += nbytes
-        ends = [(stream, end.position) for stream, end in zip(taken, receipts, strict=True)]
-        for index, (stream, position) in enumerate(ends):
-            self._taken(receipts[0].batch, id, stream, position, 0 if index else 1)
+        ends = []
+        for index, (part, receipt) in enumerate(zip(taken, receipts, strict=True)):
+            self._taken(receipt, id, part.stream, 0 if index else 1, part.length)
+            ends.append((part.stream, receipt.position))
         if ack == ACK_STORE:
             self._store_acks.want(id, ends)
         return True

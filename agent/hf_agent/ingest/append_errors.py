@@ -16,6 +16,7 @@ class ErrorCode(StrEnum):
     BAD_VERSION = "bad_version"
     FENCED = "fenced"
     FRAME_TOO_LARGE = "frame_too_large"
+    IDLE_TIMEOUT = "idle_timeout"
     MALFORMED = "malformed"
     NOT_ALLOWED = "not_allowed"
     NO_BUFFER_SPACE = "no_buffer_space"
@@ -36,6 +37,7 @@ class ErrorCode(StrEnum):
 
 RETRY = frozenset(
     {
+        ErrorCode.IDLE_TIMEOUT,
         ErrorCode.NO_BUFFER_SPACE,
         ErrorCode.SHUTTING_DOWN,
         ErrorCode.TOO_MANY_CONNECTIONS,

@@ -9,7 +9,8 @@ could make that last for ever:
   message more, and `SMALLEST` for each connection.
 - One that holds something, and could go on, receives nothing. While others wait, it is told to go
   after `PATIENCE`: the message that it began is lost to it. Those that stand still because the
-  WAL takes nothing are left alone.
+  WAL takes nothing are left alone, and so are those that a rate keeps still; nobody waits for
+  the latter to give back.
 """
 
 from __future__ import annotations
@@ -95,6 +96,12 @@ class ReceiveBudget:
         if self._waiters:
             share.since = self._clock.monotonic()
 
+    def pace_changed(self, share: BudgetShare) -> None:
+        """See `BudgetShare.pace`."""
+        self.touch(share)
+        if share.paced:
+            self._grant()
+
     def remove(self, share: BudgetShare) -> None:
         """See `BudgetShare.close`."""
         self._shares.discard(share)
@@ -149,7 +156,7 @@ class ReceiveBudget:
 class BudgetShare:
     """What one connection holds of the budget. Implements `receive_buffer.Holding`."""
 
-    __slots__ = ("_budget", "excused", "held", "on_evicted", "on_room", "since", "wanted")
+    __slots__ = ("_budget", "excused", "held", "on_evicted", "on_room", "paced", "since", "wanted")
 
     def __init__(
         self, budget: ReceiveBudget, on_room: Callable[[], None], on_evicted: Callable[[], None]
@@ -163,16 +170,23 @@ class BudgetShare:
         """When it last got on, as far as anybody waits."""
         self.excused = False
         """Stands still because the WAL takes nothing."""
+        self.paced = False
+        """Stands still because a rate is used up."""
 
     @property
     def can_go_on(self) -> bool:
         """Whether it holds something that it may give back without getting more."""
-        return self.held > SMALLEST and not self.wanted
+        return self.held > SMALLEST and not self.wanted and not self.paced
 
     def excuse(self, excused: bool) -> None:
         """Say whether the connection stands still because the WAL takes nothing."""
         self.excused = excused
         self.touch()
+
+    def pace(self, paced: bool) -> None:
+        """Say whether the connection stands still because a rate is used up."""
+        self.paced = paced
+        self._budget.pace_changed(self)
 
     def resize(self, nbytes: int) -> bool:
         """See `Holding.resize`."""

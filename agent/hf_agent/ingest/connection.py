@@ -25,6 +25,9 @@ from hf_agent.ingest.endpoint import Endpoint
 from hf_agent.ingest.peer import Peer
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.rejections import INCOMPLETE, REASONS
+from hf_agent.ingest.sink import Receipt
+from hf_agent.ingest.throttle import CONNECTION_RATE, STREAM_RATE, Throttle
+from hf_agent.ingest.token_bucket import TokenBucket
 
 __all__ = ["Connection", "Wait"]
 
@@ -32,11 +35,19 @@ _log = structlog.get_logger(__name__)
 
 _WRITE_HIGH_WATER: Final = 64 << 10
 
+_WORTH_A_READ: Final = 16 << 10
+"""Bytes: with less than this to spend, a connection is not read from."""
+
 _LINGER: Final = 2.0
 """Seconds that a client has for reading why its connection ends."""
 
 _BRIEF: Final = frozenset(
-    {ErrorCode.NOT_ALLOWED, ErrorCode.SHUTTING_DOWN, ErrorCode.TOO_MANY_CONNECTIONS}
+    {
+        ErrorCode.IDLE_TIMEOUT,
+        ErrorCode.NOT_ALLOWED,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+    }
 )
 """Reasons that a client may miss: it would do the same if it knew, or has no right to ask. They
 must not take time."""
@@ -44,10 +55,18 @@ must not take time."""
 _DISCARDED: Final = memoryview(bytearray(64 << 10))
 """Where connections receive to that take nothing more."""
 
-_EXPECTED: Final = frozenset({ErrorCode.FENCED, ErrorCode.SHUTTING_DOWN, ErrorCode.SUPERSEDED})
+_EXPECTED: Final = frozenset(
+    {
+        ErrorCode.FENCED,
+        ErrorCode.IDLE_TIMEOUT,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.SUPERSEDED,
+    }
+)
 
 _REPEATED: Final = frozenset(
     {
+        ErrorCode.IDLE_TIMEOUT,
         ErrorCode.NOT_ALLOWED,
         ErrorCode.STREAM_NOT_ALLOWED,
         ErrorCode.TOO_MANY_CONNECTIONS,
@@ -69,6 +88,8 @@ class Wait(Enum):
     """As many requests of it are under way as may be."""
     EPOCH = auto()
     """The producer's new epoch is not durable yet."""
+    RATE = auto()
+    """It, or a stream it appended to, has used up what it may send a second."""
     TURN = auto()
     """A large message is being worked on, and others have their turn in between."""
 
@@ -89,6 +110,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._acks = DurableAcks(endpoint.clock)
         self._waits: set[Wait] = set()
         self._reading = True
+        self._offered = 0
         self._eof = False
         self._draining = False
         self._ending = False
@@ -97,6 +119,11 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._last_word = b""
         self._output_paused = False
         self._peer: Peer | None = None
+        self._bucket = endpoint.rates.connection_bucket()
+        self._limits_streams = endpoint.rates.limits_streams
+        self._throttle = Throttle(endpoint, self.protocol, self._on_rate)
+        self._heard = True
+        self._quiet_since = 0.0
         metrics = endpoint.metrics
         self._traffic = metrics.traffic[self.protocol]
         self._open_connections = metrics.open_connections.labels(self.protocol)
@@ -143,12 +170,24 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self.fail(refusal.code, refusal.message)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _DISCARDED if self._ending else self._buffer.room()
+        if self._ending:
+            return _DISCARDED
+        room = self._buffer.room()
+        if self._bucket is not None:
+            room = room[: max(self._bucket.level(self._endpoint.clock.monotonic()), 1)]
+        self._offered = len(room)
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._ending:
-            self._buffer.received(nbytes)
-            self._advance()
+        if self._ending:
+            return
+        self._heard = True
+        self._buffer.received(nbytes)
+        self._advance()
+        if self._bucket is not None:
+            self._spend(self._bucket, nbytes)
+        if nbytes == self._offered and self._reading:
+            self._let_others_read()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -164,7 +203,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self._lingering.cancel()
         self._open_connections.dec()
         self._endpoint.leave(self)
-        self._waits -= {Wait.OUTPUT, Wait.REQUESTS, Wait.MEMORY}
+        self._waits -= {Wait.OUTPUT, Wait.REQUESTS, Wait.MEMORY, Wait.RATE}
+        self._throttle.stop()
         self._closed()
         # What came before is kept, also when the peer left in a hurry.
         self._advance()
@@ -229,6 +269,39 @@ class Connection(asyncio.BufferedProtocol, ABC):
             self._waits.discard(wait)
             self._advance()
 
+    def _let_others_read(self) -> None:
+        """Read again on the loop's next turn.
+
+        There is more where a full buffer came from, and the loop would go on reading it, up to 32
+        times, before another connection has its turn.
+        """
+        self._pause_reading()
+        asyncio.get_running_loop().call_soon(self._read_again)
+
+    def _read_again(self) -> None:
+        if not (self._waits or self._ending):
+            self._resume_reading()
+
+    def _spend(self, bucket: TokenBucket, nbytes: int) -> None:
+        """The connection has received `nbytes` of what it may."""
+        now = self._endpoint.clock.monotonic()
+        bucket.spend(nbytes, now)
+        seconds = bucket.wait(_WORTH_A_READ, now)
+        if seconds > 0:
+            self._slow_down(seconds, CONNECTION_RATE)
+
+    def _slow_down(self, seconds: float, reason: str) -> None:
+        if self._ending or self._draining or self._transport is None:
+            return  # nobody is there to be slowed down, and what was read is taken
+        self._waits.add(Wait.RATE)
+        self._share.pace(True)
+        self._pause_reading()
+        self._throttle.begin(seconds, reason)
+
+    def _on_rate(self) -> None:
+        self._share.pace(False)
+        self._go_on(Wait.RATE)
+
     def _on_evicted(self) -> None:
         self.fail(
             ErrorCode.NO_BUFFER_SPACE,
@@ -236,10 +309,16 @@ class Connection(asyncio.BufferedProtocol, ABC):
             f"agent.receive_buffer_bytes={self._endpoint.budget.limit} is used up",
         )
 
-    def _taken(self, batch: int, id: int, stream: str, position: int, records: int) -> None:
-        """The sink took `records`: they are acknowledged once `batch` is durable."""
-        if self._acks.taken(batch, id, stream, position, records):
-            self._watch_batch(batch)
+    def _taken(self, receipt: Receipt, id: int, stream: str, records: int, nbytes: int) -> None:
+        """The sink took `records` of `nbytes` together: acknowledge them when they are durable."""
+        self._traffic.received_records += records
+        self._traffic.received_bytes += nbytes
+        if self._acks.taken(receipt.batch, id, stream, receipt.position, records):
+            self._watch_batch(receipt.batch)
+        if self._limits_streams:
+            seconds = self._endpoint.rates.spend(stream, nbytes)
+            if seconds > 0:
+                self._slow_down(seconds, STREAM_RATE)
 
     def _watch_batch(self, batch: int) -> None:
         self._sink.notify_durable(batch, lambda: self._on_durable(batch))
@@ -319,6 +398,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Take nothing more; close when nothing is outstanding."""
         self._ending = True
         self._waits.clear()
+        self._throttle.stop()
         self._share.excuse(False)
         self._pause_reading()
         self._buffer.discard()
@@ -328,17 +408,35 @@ class Connection(asyncio.BufferedProtocol, ABC):
     def drain(self) -> None:
         """The agent stops: take what was read, answer it, close."""
         self._draining = True
-        self._waits.discard(Wait.MEMORY)
+        self._waits -= {Wait.MEMORY, Wait.RATE}
+        self._throttle.stop()
         self._pause_reading()
         self._advance()
 
     def abort(self) -> None:
         """Close now, whatever is outstanding."""
         self._ending = True
+        self._throttle.stop()
         self._buffer.discard()
         self._share.close()
         if self._transport is not None:
             self._transport.abort()
+
+    def end_if_idle(self, now: float, timeout: float) -> None:
+        """End if the client has nothing outstanding and was silent for `timeout` seconds.
+
+        To be called again and again: silence counts from the first call that finds nothing new. A
+        client that is not read from is not silent, and half a message is no answer to silence.
+        """
+        if self._heard or self._waits or self._ending or self._eof or self._outstanding():
+            self._heard = False
+            self._quiet_since = now
+        elif now - self._quiet_since >= timeout:
+            self._endpoint.metrics.timed_out_connections.labels(self.protocol).inc()
+            self._count_incomplete()
+            self.fail(
+                ErrorCode.IDLE_TIMEOUT, f"nothing was sent for a long time seconds={timeout:g}"
+            )
 
     def close_if_peer_is_gone(self) -> None:
         """Close if the client can hear no answer any more."""

@@ -16,8 +16,10 @@ from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.settings import ForwardConfig
 from hf_agent.ingest.log_limit import LogLimiter
 from hf_agent.ingest.producers import ProducerRegistry
+from hf_agent.ingest.rate_limits import RateConfig, RateLimits
 from hf_agent.ingest.sink import Sink
 from hf_agent.ingest.syslog.settings import SyslogConfig
+from hf_agent.ingest.wakeups import Wakeups
 from hf_agent.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_LINE", "Endpoint", "ListenConfig"]
 
+_IDLE_LOOKS = 16
+"""Looks at all connections in an `idle_timeout`: a silent one ends at most two of them late."""
+
 FIRST_LINE = "{first_line}"
 """As `ListenConfig.stream`: each connection's first line names its stream."""
 
 
-class ListenConfig(AccessConfig, Protocol):
+class ListenConfig(AccessConfig, RateConfig, Protocol):
     """One socket, as configured (`[[listen]]`)."""
 
     @property
@@ -53,6 +58,11 @@ class ListenConfig(AccessConfig, Protocol):
     @property
     def allow_streams(self) -> tuple[str, ...]:
         """Patterns (`stream_patterns`); empty: every stream."""
+        ...
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds; 0: never."""
         ...
 
     @property
@@ -80,11 +90,15 @@ class Endpoint:
     connections: set[Connection] = field(default_factory=set)
     stopping: bool = False
     log_limit: LogLimiter = field(init=False)
+    rates: RateLimits = field(init=False)
+    wakeups: Wakeups = field(init=False)
     _admitted: dict[Connection, Credentials] = field(default_factory=dict)
     _gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.log_limit = LogLimiter(self.clock)
+        self.rates = RateLimits(self.config, self.clock)
+        self.wakeups = Wakeups(self.clock)
 
     def join(self, connection: Connection, peer: Credentials) -> Refusal | None:
         """The connection begins; a refused one is to close at once. Every one must `leave`."""
@@ -117,6 +131,15 @@ class Endpoint:
         if peer is not None:
             self.admission.leave(peer)
         self._gone.set()
+
+    def end_idle(self) -> None:
+        """End the connections that were silent for too long; look again in a while."""
+        timeout = self.config.idle_timeout
+        if timeout and not self.stopping:
+            now = self.clock.monotonic()
+            for connection in list(self.connections):
+                connection.end_if_idle(now, timeout)
+            self.wakeups.after(timeout / _IDLE_LOOKS, self.end_idle)
 
     async def one_gone(self) -> None:
         """Return when another connection has closed."""

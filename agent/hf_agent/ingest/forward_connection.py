@@ -297,11 +297,9 @@ class ForwardConnection(Connection):
         self._appends += 1
         if acks:
             self._due.append((self._appends, acks))
-        self._traffic.received_records += number
-        self._traffic.received_bytes += len(data)
         if route.is_fallback:
             self._endpoint.metrics.forward_fallback_records.inc(number)
-        self._taken(receipt.batch, self._appends, route.stream, receipt.position, number)
+        self._taken(receipt, self._appends, route.stream, number, len(data))
 
     def _acknowledge(self, acknowledged: Acknowledged) -> None:
         due = self._due

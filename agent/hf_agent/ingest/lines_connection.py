@@ -62,9 +62,7 @@ class LinesConnection(Connection):
             self.fail(code, error.message)
             return
         self._parser.consume()
-        self._traffic.received_records += lines.records
-        self._traffic.received_bytes += nbytes
-        self._taken(receipt.batch, 1, self._stream, receipt.position, lines.records)
+        self._taken(receipt, 1, self._stream, lines.records, nbytes)
 
     def _acknowledge(self, acknowledged: Acknowledged) -> None:
         """Nothing to say: the client learns it from the end of file."""

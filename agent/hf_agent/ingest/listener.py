@@ -85,6 +85,7 @@ class Listener:
         else:
             self._acceptor = Acceptor(listening, self._append_connection, endpoint.clock)
         self._acceptor.start(_BACKLOG)
+        endpoint.end_idle()
         endpoint.metrics.max_connections.labels(config.protocol).inc(config.max_connections)
 
     def stop_accepting(self) -> None:
@@ -133,6 +134,7 @@ class Listener:
             connection.abort()
         while self._endpoint.connections:
             await self._endpoint.one_gone()
+        await self._endpoint.wakeups.close()
         if self._acceptor is not None:
             await self._acceptor.close()
 

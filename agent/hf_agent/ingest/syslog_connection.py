@@ -86,9 +86,7 @@ class SyslogConnection(Connection):
         return False
 
     def _count(self, outgoing: Outgoing, receipt: Receipt) -> None:
-        self._traffic.received_records += outgoing.records
-        self._traffic.received_bytes += outgoing.nbytes
-        self._taken(receipt.batch, 1, outgoing.stream, receipt.position, outgoing.records)
+        self._taken(receipt, 1, outgoing.stream, outgoing.records, outgoing.nbytes)
 
     def _refuse(self, error: Rejected, records: int) -> None:
         # `fail` counts one of the records itself.
