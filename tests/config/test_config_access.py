@@ -132,3 +132,16 @@ def test_the_idle_timeout_is_never_or_a_second_or_more() -> None:
         message = error_of(f"idle_timeout = {value}")
         assert message.endswith("must be 0 (never), or from 1 second to 30 days")
     assert "not a duration" in error_of("idle_timeout = -1")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("max_connections_per_uid", "idle_timeout"),
+        *("connection_bytes_per_second", "stream_bytes_per_second"),
+    ],
+)
+def test_what_needs_connections_is_refused_on_a_datagram_socket(key: str) -> None:
+    lines = ('stream = "log"', f"{key} = 1024", "[listen.syslog]", 'socket = "datagram"')
+    message = error_of(*lines, protocol="syslog")
+    assert message.startswith(f"listen[0].{key} = 1024: a datagram socket has no connections to")

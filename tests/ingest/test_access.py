@@ -28,7 +28,7 @@ SOMEBODY_ELSE = str(os.geteuid() + 1)
 MY_GROUP = str(os.getegid())
 ANOTHER_GROUP = str(max([os.getegid(), *os.getgroups()]) + 1)
 
-PROTOCOLS = ("append", "lines", "forward")
+PROTOCOLS = ("append", "lines", "forward", "syslog")
 
 
 def peer(uid: int, gid: int = 100, *groups: int) -> Credentials:

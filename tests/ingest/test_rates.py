@@ -33,7 +33,7 @@ def throttled(setup: Setup, reason: str) -> tuple[float, float]:
     )
 
 
-@pytest.mark.parametrize("protocol", ["append", "lines", "forward"])
+@pytest.mark.parametrize("protocol", ["append", "lines", "forward", "syslog"])
 async def test_a_connection_is_read_from_at_its_rate_to_the_byte(
     tmp_path: Path, protocol: str
 ) -> None:
@@ -46,7 +46,7 @@ async def test_a_connection_is_read_from_at_its_rate_to_the_byte(
         if protocol == "append":
             pieces = [frame("hello", 1, {})]
             pieces += [frame("append", n, "app", b"x" * KIB) for n in range(1, 161)]
-        elif protocol == "lines":
+        elif protocol in ("lines", "syslog"):
             pieces = [b"x" * (KIB - 1) + b"\n"] * 160
         else:
             pieces = [packed("app", [1, {"m": "x" * KIB}]) for _ in range(160)]
@@ -189,7 +189,7 @@ async def test_who_sends_or_waits_for_an_answer_is_not_silent(tmp_path: Path) ->
             await wire.close()
 
 
-@pytest.mark.parametrize("protocol", ["lines", "forward"])
+@pytest.mark.parametrize("protocol", ["lines", "forward", "syslog"])
 async def test_silence_ends_connections_of_other_protocols_too(
     tmp_path: Path, protocol: str
 ) -> None:
@@ -201,7 +201,7 @@ async def test_silence_ends_connections_of_other_protocols_too(
         await clock.advance(70)
         async with asyncio.timeout(20):
             said = await peer.reader.read(1000)
-        assert said.startswith(b"error idle_timeout: ") if protocol == "lines" else said == b""
+        assert said.startswith(b"error idle_timeout: ") if protocol != "forward" else said == b""
         await peer.close()
 
 

@@ -56,6 +56,16 @@ def _check_socket(listen: Listen, at: KeyPath, require: Require) -> None:
                 (*at[:-1], key),
                 (*at, "socket"),
             )
+        for key in (
+            *("max_connections_per_uid", "idle_timeout"),
+            *("connection_bytes_per_second", "stream_bytes_per_second"),
+        ):
+            require(
+                not getattr(listen, key),
+                "a datagram socket has no connections to count, end or slow down: remove this key",
+                (*at[:-1], key),
+                (*at, "socket"),
+            )
         for key, default in (("octet_counting", True), ("trailer", "any")):
             require(
                 getattr(syslog, key) == default,
