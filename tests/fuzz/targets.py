@@ -32,6 +32,9 @@ from hf_agent.ingest.forward.messages import Events, ForwardMessage
 from hf_agent.ingest.forward.reader import MessageReader
 from hf_agent.ingest.lines import LinesParser, StreamNamed
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
+from hf_agent.ingest.syslog.framing import FramingEvent, Messages, Part, PlainLines, SyslogFraming
+from hf_agent.ingest.syslog.json_line import json_line
+from hf_agent.ingest.syslog.message import parse_message
 from support.forward_wire import event_time, pack, packed, stream_of
 from support.wire import frame
 
@@ -257,7 +260,49 @@ _from_shippers = st.one_of(
     _entries.map(lambda entries: pack(["t", *entries[0]])),
 )
 
+
+# Protocol `syslog`: it has no errors.
+
+
+def _syslog_events(plain: bool, pieces: Sequence[bytes]) -> list[Any]:
+    buffer = ReceiveBuffer()
+    parser = SyslogFraming(LIMIT, buffer, plain=plain)
+    events: list[Any] = []
+
+    def take(event: FramingEvent) -> None:
+        if isinstance(event, PlainLines):
+            event = Messages(bytes(event.data).split(b"\n")[:-1])
+        if isinstance(event, Part):
+            events.append(event)
+        else:
+            events.extend(json_line(text, parse_message(text), "") for text in event.messages)
+        parser.consume()
+
+    for piece in pieces:
+        buffer.feed(piece)
+        while (event := parser.next()) is not None:
+            take(event)
+    if (rest := parser.rest()) is not None:
+        take(rest)
+    return events
+
+
+_SYSLOG: Final = (
+    b"<34>Oct 11 22:14:15 mymachine su[1]: 'su root' failed\n",
+    b'<165>1 2003-10-11T22:14:15.003Z h app 1 ID [a@1 k="\\"]" e=""][b] text\n',
+    b"16 <14>app: a\nb\0 cd<14>x\0",
+    b"no priority\n0 zero\n12x\n\n",
+    b"99999 " + b"x" * 300,
+)
+_syslog = st.one_of(
+    st.binary(max_size=999).map(lambda b: b"%d " % (len(b) + 5) + b"<14>x" + b),
+    st.binary(max_size=999).map(lambda b: b"<14>1 - - - - - - " + b + b"\n"),
+    st.binary(max_size=999).map(lambda b: b"<14>Oct 11 22:14:15 h app[1]: " + b + b"\n"),
+)
+
 TARGETS: Final = {
+    "syslog": Target(partial(_syslog_events, False), _SYSLOG, _syslog, 4 * LIMIT),
+    "syslog, plain": Target(partial(_syslog_events, True), _SYSLOG, _syslog, 4 * LIMIT),
     "append, from clients": Target(
         partial(_append_events, partial(decode_client, LIMIT)),
         _FROM_CLIENTS,

@@ -29,7 +29,9 @@ class AgentProcess:
         lines_stream: str = "lines",
         forward: str = "",
         max_record_bytes: str = "8MiB",
+        syslog: Mapping[str, str] | None = None,
     ) -> None:
+        """`syslog`: keys of a `[[listen]]` table for each of its sockets, by the file's name."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.append_socket = folder / "append.sock"
@@ -44,6 +46,14 @@ class AgentProcess:
         self.s3: dict[str, Any] = dict(s3 or {})
         s3_lines = "\n".join(f'{key} = "{value}"' for key, value in self.s3.items())
         self.process: subprocess.Popen[bytes] | None = None
+        more = "".join(
+            f'''[[listen]]
+path = "{folder / name}"
+protocol = "syslog"
+{keys}
+'''
+            for name, keys in (syslog or {}).items()
+        )
         self.config.write_text(
             f"""
 [agent]
@@ -64,6 +74,7 @@ protocol = "forward"
 max_record_bytes = "{max_record_bytes}"
 [listen.forward]
 {forward}
+{more}
 [wal]
 {wal}
 [flush]

@@ -1,0 +1,307 @@
+"""Programs that speak syslog, against a real agent: what they send arrives, and what kills cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from support.agent_process import AgentProcess
+from support.containers import read_container
+
+TABLES = {
+    "stream.sock": 'stream = "stream"',
+    "datagram.sock": 'stream = "datagram"\nmode = "0666"\n[listen.syslog]\nsocket = "datagram"',
+}
+RSYSLOGD = os.environ.get("HF_AGENT_RSYSLOGD") or shutil.which("rsyslogd")
+SYSLOG_NG = os.environ.get("HF_AGENT_SYSLOG_NG") or shutil.which("syslog-ng")
+TEXT = "grün, \\n and <13>: 5 x"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    process = AgentProcess(tmp_path / "a", syslog=TABLES, flush='interval = "100ms"').start()
+    yield process
+    process.close()
+
+
+def stored(agent: AgentProcess, stream: str) -> list[bytes]:
+    """The lines in the store once the agent has stopped."""
+    assert agent.stop() == 0, agent.log_text()
+    content = asyncio.run(read_container(agent, f"node-1/{stream}"))
+    return content.split(b"\n")[:-1]
+
+
+LOGGER = pytest.mark.skipif(shutil.which("logger") is None, reason="logger is not installed")
+TIME_5424 = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d"
+TIME_3164 = rb"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+
+
+FORMS = [
+    (["--rfc5424"], rb"<129>1 " + TIME_5424 + rb" \S+ web - - \[timeQuality [^]]*\] "),
+    (["--rfc3164"], rb"<129>" + TIME_3164 + rb" \S+ web: "),
+    ([], rb"<129>" + TIME_3164 + rb" web: "),
+]
+COUNTED = [([*options, "--octet-count"], head) for options, head in FORMS[:2]]
+
+
+@LOGGER
+@pytest.mark.parametrize(("kind", "forms"), [("stream", FORMS + COUNTED), ("datagram", FORMS)])
+def test_logger_of_util_linux(
+    agent: AgentProcess, kind: str, forms: list[tuple[list[str], bytes]]
+) -> None:
+    command = ["logger", "--socket", f"{agent.folder}/{kind}.sock", "-p", "local0.alert"]
+    for options, _ in forms:
+        subprocess.run([*command, "-t", "web", *options, TEXT], check=True, timeout=60)
+    lines = stored(agent, kind)
+    assert len(lines) == len(forms)
+    for line, (_, head) in zip(lines, forms, strict=True):
+        assert re.fullmatch(head + re.escape(TEXT.encode()), line), line
+
+
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_the_handler_of_python(agent: AgentProcess, kind: str) -> None:
+    handler = logging.handlers.SysLogHandler(
+        str(agent.folder / f"{kind}.sock"),
+        socktype=socket.SOCK_STREAM if kind == "stream" else socket.SOCK_DGRAM,
+    )
+    handler.ident = "web: "
+    for number in range(500):
+        handler.handle(logging.LogRecord("x", logging.ERROR, "", 0, f"{number} {TEXT}", None, None))
+    handler.close()
+    expected = [f"<11>web: {number} {TEXT}".encode() for number in range(500)]
+    assert stored(agent, kind) == expected
+
+
+@pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
+def test_socat_is_told_by_the_end_of_file(agent: AgentProcess) -> None:
+    wire = b"".join(b"<14>socat: %d\n" % number for number in range(2000)) + b"6 <14>ab"
+    subprocess.run(
+        ["socat", "-t60", "-", f"UNIX-CONNECT:{agent.folder}/stream.sock"],
+        input=wire,
+        check=True,
+        timeout=60,
+    )
+    agent.kill()
+    agent.start()
+    assert stored(agent, "stream") == wire.replace(b"6 <", b"<").split(b"\n")
+
+
+class Daemon:
+    """A syslog daemon that reads datagrams from a socket and relays them to the agent's."""
+
+    def __init__(self, command: list[str], source: Path) -> None:
+        self._command = command
+        self.source = source
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.source.unlink(missing_ok=True)
+        with self.source.with_suffix(".log").open("ab") as log:
+            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stderr=log)
+        deadline = time.monotonic() + 30
+        while not self.source.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    def send(self, first: int, behind: int) -> None:
+        """Numbered messages; waits while its queue is full."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+            sending.connect(str(self.source))
+            for number in range(first, behind):
+                sending.send(b"<14>Oct 11 22:14:15 web[1]: number %06d." % number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        self.process = self._start()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def rsyslog(agent: AgentProcess, folder: Path) -> Daemon:
+    assert RSYSLOGD is not None
+    source = folder / "rsyslog.in"
+    config = folder / "rsyslog.conf"
+    config.write_text(
+        f"""
+module(load="imuxsock" SysSock.Use="off")
+module(load="omuxsock")
+input(type="imuxsock" Socket="{source}" RateLimit.Interval="0" UseSysTimeStamp="off"
+  IgnoreTimestamp="off")
+template(name="out" type="string" string="<%PRI%>%TIMESTAMP% %HOSTNAME% %syslogtag%%msg%")
+$ActionResumeRetryCount -1
+$ActionResumeInterval 1
+$OMUxSockSocket {agent.folder}/datagram.sock
+*.* :omuxsock:;out
+"""
+    )
+    command = [RSYSLOGD, "-n", "-f", str(config), "-i", str(folder / "rsyslog.pid")]
+    modules = sorted(Path(RSYSLOGD).parents[1].glob("lib/*/rsyslog"))
+    if modules and not str(modules[0]).startswith("/usr/lib"):
+        command += ["-M", str(modules[0])]
+    return Daemon(command, source)
+
+
+def syslog_ng(agent: AgentProcess, folder: Path) -> Daemon:
+    assert SYSLOG_NG is not None
+    source = folder / "syslog-ng.in"
+    config = folder / "syslog-ng.conf"
+    config.write_text(
+        f"""
+@version: 3.38
+options {{ keep-hostname(yes); time-reopen(1); stats-freq(0); }};
+source s {{ unix-dgram("{source}"); }};
+destination d {{ unix-stream("{agent.folder}/stream.sock"); }};
+log {{ source(s); destination(d); flags(flow-control); }};
+"""
+    )
+    command = [SYSLOG_NG, "--foreground", "--no-caps", "-f", str(config)]
+    command += [f"--{name}={folder / name}" for name in ("persist-file", "pidfile", "control")]
+    return Daemon(command, source)
+
+
+DAEMONS = [
+    pytest.param(
+        rsyslog,
+        "datagram",
+        id="rsyslog",
+        marks=pytest.mark.skipif(not RSYSLOGD, reason="rsyslogd is not installed"),
+    ),
+    pytest.param(
+        syslog_ng,
+        "stream",
+        id="syslog-ng",
+        marks=pytest.mark.skipif(not SYSLOG_NG, reason="syslog-ng is not installed"),
+    ),
+]
+
+
+def taken(agent: AgentProcess) -> float:
+    """How many records this run of the agent has made durable."""
+    name = 'hf_agent_acked_records_total{protocol="syslog"} '
+    return float(agent.get("/metrics")[1].split(name)[1].split()[0])
+
+
+def wait_for(agent: AgentProcess, number: float) -> None:
+    """Return when the agent has taken as many records."""
+    deadline = time.monotonic() + 60
+    while taken(agent) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("make", "stream"), DAEMONS)
+def test_daemons_relay_every_message(
+    agent: AgentProcess, tmp_path: Path, make: Callable[..., Daemon], stream: str
+) -> None:
+    daemon = make(agent, tmp_path)
+    try:
+        daemon.send(0, 1000)
+        wait_for(agent, 1000)
+        lines = stored(agent, stream)
+    finally:
+        daemon.close()
+    for number, line in enumerate(lines):
+        pattern = rb"<14>Oct 11 22:14:15 \S+ web\[1\]: number %06d\." % number
+        assert re.fullmatch(pattern, line), line
+    assert len(lines) == 1000
+
+
+def numbers(lines: list[bytes]) -> list[int]:
+    """What the senders numbered, in the order that it is stored in."""
+    return [int(line.rstrip(b".").rsplit(b" ", 1)[1]) for line in lines]
+
+
+@pytest.mark.parametrize(("make", "stream"), DAEMONS)
+def test_daemons_go_on_when_the_agent_is_killed_and_lose_no_more_than_they_must(
+    agent: AgentProcess, tmp_path: Path, make: Callable[..., Daemon], stream: str
+) -> None:
+    """They get no acknowledgements, so what was under way at a kill is lost, or comes twice."""
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed: {seed}")
+    rng = random.Random(seed)
+    daemon = make(agent, tmp_path)
+    kills, first = 3, 0
+    try:
+        for _ in range(kills):
+            behind = first + rng.randrange(200, 2000)
+            daemon.send(first, behind)
+            agent.kill()
+            agent.start()
+            first = behind
+            # Messages until the daemon has found the agent again.
+            deadline = time.monotonic() + 60
+            while not taken(agent):
+                assert time.monotonic() < deadline
+                daemon.send(first, first + 1)
+                first += 1
+                time.sleep(0.05)
+        before = taken(agent)
+        daemon.send(first, first + 500)
+        wait_for(agent, before + 500)
+        rows = numbers(stored(agent, stream))
+    finally:
+        daemon.close()
+    steps = [after - before for before, after in pairwise([-1, *rows])]
+    lost = [step - 1 for step in steps if step > 1]
+    again = [step for step in steps if step < 1]
+    print(f"lost {lost}, came again {again}")
+    assert rows[-500:] == list(range(first, first + 500))
+    assert len(lost) <= 2 * kills and len(again) <= kills
+
+
+SENDER = """
+import logging, logging.handlers, socket, sys
+kind = socket.SOCK_STREAM if sys.argv[2] == "stream" else socket.SOCK_DGRAM
+handler = logging.handlers.SysLogHandler(sys.argv[1], socktype=kind)
+for number in range(1_000_000):
+    handler.handle(logging.LogRecord("x", logging.INFO, "", 0, f"number {number}.", None, None))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_of_a_sender_that_is_killed_all_that_it_sent_is_kept(
+    agent: AgentProcess, kind: str
+) -> None:
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed: {seed}")
+    rng = random.Random(seed)
+    said = []
+    for _ in range(3):
+        command = [sys.executable, "-c", SENDER, f"{agent.folder}/{kind}.sock", kind]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(rng.randrange(1, 3000)):
+            last = int(process.stdout.readline())
+        process.kill()
+        rest = [line for line in process.stdout.read().split(b"\n")[:-1] if line]
+        process.wait()
+        process.stdout.close()
+        said.append(int(rest[-1]) if rest else last)
+    rows = numbers(stored(agent, kind))
+    for last in said:
+        # It may have sent one more than it came to say.
+        run = rows[: last + 2] if rows[last + 1 : last + 2] == [last + 1] else rows[: last + 1]
+        assert run == list(range(len(run)))
+        del rows[: len(run)]
+    assert rows == []
