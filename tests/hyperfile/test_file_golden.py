@@ -46,7 +46,11 @@ async def test_it_reads_right_now_and_at_its_checkpoints(name: str) -> None:
 
 @pytest.mark.parametrize("name", MANIFEST)
 async def test_the_structure_check_finds_nothing_to_say_about_it(name: str) -> None:
-    assert await check_structure(golden_store(name), name) == []
+    violations = await check_structure(golden_store(name), name)
+    assert [str(each) for each in violations if each.certain] == []
+    # The crate has set a size without a checkpoint, and built the next one on that.
+    doubtful = [each.object for each in violations]
+    assert doubtful == (["parted-64k-blocks/0000000003.0"] if name == "parted-64k-blocks" else [])
 
 
 @pytest.mark.parametrize("part_bytes", [1 << 30, 40_000])
@@ -73,7 +77,7 @@ async def test_it_is_continued_in_its_own_format(name: str, part_bytes: int) -> 
         assert result is not None
         states[result.checkpoint] = bytes(content)
         violations = await check_structure(store, name, created=created, bases_after=base)
-        assert [str(each) for each in violations] == []
+        assert [str(each) for each in violations if each.certain] == []
         assert file.inode.meta == meta
     await file.close()
     for number, expected in states.items():

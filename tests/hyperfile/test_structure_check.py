@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import ast
-import random
 import struct
-import zlib
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import hf_agent.hyperfile.check as check_package
 from hf_agent.hyperfile import FileOptions
-from hf_agent.hyperfile.check import Violation, check_structure
+from hf_agent.hyperfile.check import MOST_VIOLATIONS, KnownDamage, Violation, check_structure
+from support.broken_rules import BREAKS, INODE, container, drop, name, nodes, patch
 from support.files import KEY, FileBench
 from support.golden import MANIFEST, golden_store
-from support.memory_store import MemoryStore, StoredObject
-
-INODE = f"{KEY}/inode"
-BLOCK = 4096
 
 
 def test_it_shares_no_code_with_what_reads_and_writes() -> None:
@@ -30,258 +23,6 @@ def test_it_shares_no_code_with_what_reads_and_writes() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_agent"):
                 allowed = ("hf_agent.hyperfile.check.", "hf_agent.store.base")
                 assert str(node.module).startswith(allowed), f"{path.name}: {node.module}"
-
-
-_built: dict[int, dict[str, StoredObject]] = {}
-
-
-async def container(pointer_format: int = 3) -> MemoryStore:
-    """A copy of a container that was built once."""
-    if pointer_format not in _built:
-        _built[pointer_format] = (await build(pointer_format)).objects
-    store = MemoryStore()
-    store.objects = {key: replace(each) for key, each in _built[pointer_format].items()}
-    return store
-
-
-async def build(pointer_format: int) -> MemoryStore:
-    """Two checkpoints; the second has parts (in formats 3 and 4), and a map of several nodes."""
-    part_bytes = 200_000 if pointer_format >= 3 else 1 << 30
-    bench = FileBench(
-        options=FileOptions(block_size=BLOCK, pointer_format=pointer_format, part_bytes=part_bytes)
-    )
-    rng = random.Random(1)
-    file = await bench.open("x")
-    await file.append(rng.randbytes(10_000))
-    await file.flush()
-    await file.pwrite(0, rng.randbytes(4 * BLOCK))
-    for index in range(0, 800 * 255, 255):
-        await file.pwrite(index * BLOCK, b"y")
-    await file.append(b"the end")
-    await file.flush()
-    assert await check_structure(bench.store, KEY, created=bench.created, bases_after=0) == []
-    return bench.store
-
-
-def patch(store: MemoryStore, key: str, at: int, form: str, *values: int | bytes) -> None:
-    """Overwrite fields; `at` counts from the end when it is negative."""
-    body = bytearray(store.body(key))
-    struct.pack_into("<" + form, body, at if at >= 0 else len(body) + at, *values)
-    if body[-256:-252] == b"HFST":
-        body[-4:] = struct.pack("<I", zlib.crc32(body[-256:-4]))
-    store.objects[key].body = bytes(body)
-
-
-def name(number: int, part: int = 0) -> str:
-    return f"{KEY}/{number:010d}.{part}"
-
-
-def meta_at(store: MemoryStore, key: str) -> int:
-    s_bytes = int(struct.unpack_from("<I", store.body(key), 8)[0])
-    return (s_bytes + 4095) // 4096 * 4096
-
-
-def nodes(store: MemoryStore) -> dict[int, list[int]]:
-    """Offsets of the map nodes in the second checkpoint, by their level."""
-    key, found = name(2), dict[int, list[int]]()
-    count = struct.unpack_from("<I", store.body(key), 200)[0]
-    for number in range(count):
-        at = meta_at(store, key) + number * 4096
-        found.setdefault(store.body(key)[at + 1], []).append(at)
-    return found
-
-
-def both(store: MemoryStore, at: int, form: str, *values: int) -> None:
-    """In the stored inode, and in its copy."""
-    patch(store, INODE, at, form, *values)
-    patch(store, name(2), 24 + at, form, *values)
-
-
-def field_of(store: MemoryStore, at: int) -> int:
-    return int(struct.unpack_from("<Q", store.body(INODE), at)[0])
-
-
-def drop(store: MemoryStore, key: str) -> None:
-    del store.objects[key]
-
-
-def copy_value(store: MemoryStore, key: str, source: int, target: int) -> None:
-    patch(store, key, target, "Q", struct.unpack_from("<Q", store.body(key), source)[0])
-
-
-Break = Callable[[MemoryStore], object]
-
-BREAKS: dict[str, tuple[Break, str]] = {
-    "no inode": (lambda s: drop(s, INODE), "a container has an inode"),
-    "a short inode": (
-        lambda s: s.put(INODE, s.body(INODE)[:-1]),
-        "an inode has 160 bytes, not 159",
-    ),
-    "no meta config": (lambda s: patch(s, INODE, 47, "B", 6), "a meta config stands at 44"),
-    "nanoseconds": (lambda s: patch(s, INODE, 32, "I", 10**9), "nanoseconds of a time"),
-    "last_seq": (lambda s: patch(s, INODE, 88, "Q", 1 << 30), "last_seq is at most 2^30-1"),
-    "last_cno": (lambda s: patch(s, INODE, 96, "Q", 3), "last_cno is not over last_seq"),
-    "compaction flag": (
-        lambda s: patch(s, INODE, 60, "I", 8),
-        "the compaction flag stands together with its metadata",
-    ),
-    "published compaction flag": (
-        lambda s: patch(s, name(1), 24 + 60, "I", 8),
-        "a checkpoint does not publish the compaction flag",
-    ),
-    "another inode": (
-        lambda s: patch(s, INODE, 72, "Q", field_of(s, 72) + 1),
-        "the inode is the one in the header of its checkpoint",
-    ),
-    "no checkpoint": (lambda s: drop(s, name(2)), "the checkpoint of the inode is there"),
-    "count of blocks": (
-        lambda s: both(s, 80, "Q", field_of(s, 80) + 8),
-        "blocks is entries x block size / 512",
-    ),
-    "a block past the end": (
-        lambda s: both(s, 72, "Q", 799 * 255 * BLOCK),
-        "no block lies past the end of the file",
-    ),
-    "bytes past the end": (
-        lambda s: both(s, 72, "Q", field_of(s, 72) - 1),
-        "bytes past the end of the file are zero",
-    ),
-    "user data of the root": (
-        lambda s: both(s, 108, "I", 4),
-        "meta config and user data of the root name the same pointer format",
-    ),
-    "high user data of the root": (
-        lambda s: both(s, 108, "I", 0x103),
-        "the user data of the root is the pointer format",
-    ),
-    "level of the root": (lambda s: both(s, 105, "B", 15), "a map has at most 14 levels"),
-    "flags of the root": (lambda s: both(s, 104, "B", 3), "a root of level 1 is a leaf"),
-    "children of the root": (lambda s: both(s, 106, "H", 4), "a B+tree root has 1 to 3 children"),
-    "no children": (lambda s: both(s, 106, "H", 0), "a B+tree root has 1 to 3 children"),
-    "a direct root with a level": (
-        lambda s: patch(s, name(1), 24 + 105, "B", 2),
-        "a direct root has level 1 and no children",
-    ),
-    "level of a node": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 1, "B", 2),
-        "levels descend by one",
-    ),
-    "flags of a node": (
-        lambda s: patch(s, name(2), nodes(s)[1][0], "B", 3),
-        "LEAF is set in leaves alone",
-    ),
-    "an empty node": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 2, "H", 0),
-        "no node is empty, or over its capacity",
-    ),
-    "a node over its capacity": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 2, "H", 256),
-        "no node is empty, or over its capacity",
-    ),
-    "user data of a node": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 4, "I", 3),
-        "user data of a node below the root is 0",
-    ),
-    "first key of a leaf": (
-        lambda s: patch(s, name(2), nodes(s)[1][1] + 8, "Q", 255 * 255 + 1),
-        "a node's key in its parent is its own first key",
-    ),
-    "keys that do not ascend": (
-        lambda s: copy_value(s, name(2), nodes(s)[1][0] + 8, nodes(s)[1][0] + 16),
-        "keys ascend strictly",
-    ),
-    "keys that reach into the next node": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 8 + 8 * 254, "Q", 1 << 50),
-        "keys ascend strictly",
-    ),
-    "a value that is no pointer": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 8 + 8 * 255, "Q", 12345),
-        "a leaf holds block pointers",
-    ),
-    "the place of a block not placed yet": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 8 + 8 * 255, "Q", 0x3FFF_FFFF_FFFF_FFFF),
-        "a leaf holds block pointers",
-    ),
-    "a child that is no pointer": (
-        lambda s: patch(s, name(2), nodes(s)[2][0] + 8 + 8 * 255, "Q", 0),
-        "an inner node holds pointers to map nodes",
-    ),
-    "a block of another index": (
-        lambda s: copy_value(
-            s, name(2), nodes(s)[1][0] + 8 + 8 * 255, nodes(s)[1][0] + 16 + 8 * 255
-        ),
-        "a data block has an entry with its own index",
-    ),
-    "a pointer past the blocks": (
-        lambda s: patch(
-            s, name(2), nodes(s)[1][0] + 8 + 8 * 255, "Q", 1 << 62 | 2 << 32 | 0x3FFFF << 14
-        ),
-        "a pointer leads to a data block",
-    ),
-    "a pointer to no node": (
-        lambda s: patch(s, name(2), nodes(s)[2][0] + 8 + 8 * 255, "Q", 1 << 62 | 2 << 32),
-        "a pointer leads to a map node",
-    ),
-    "a pointer to nowhere": (
-        lambda s: patch(s, name(2), nodes(s)[1][0] + 8 + 8 * 255, "Q", 1 << 62 | 1 << 32 | 9),
-        "a pointer leads to an object of the container",
-    ),
-    "a missing part": (lambda s: drop(s, name(2, 1)), "a pointer leads to an object"),
-    "a map that knows the future": (
-        lambda s: patch(
-            s,
-            *(name(1), 24 + 104 + 8, "Q"),
-            struct.unpack_from("<Q", s.body(name(2)), 208 + 8)[0],
-        ),
-        "a map refers to older objects, or its own",
-    ),
-    "a part that is not partial": (
-        lambda s: patch(s, name(2, 1), 12, "H", 0),
-        "every part above 0 is partial",
-    ),
-    "ino of a header": (lambda s: patch(s, name(2), 184, "Q", 1), "ino of a header is 0"),
-    "s_bytes": (lambda s: patch(s, name(2, 1), 8, "I", 208), "s_bytes is 208 + 16 x data blocks"),
-    "block size in a header": (
-        lambda s: patch(s, name(2, 1), 15, "B", 13),
-        "a header has the block sizes of the inode",
-    ),
-    "a short object": (
-        lambda s: s.put(name(2, 1), s.body(name(2, 1))[:-8192]),
-        "all blocks that a header names are there",
-    ),
-    "filling of the summary": (
-        lambda s: patch(s, name(1), 4095, "B", 1),
-        "the summary is filled up with zeros",
-    ),
-    "entries that do not ascend": (
-        lambda s: patch(s, name(2, 1), 208 + 16, "Q", 0),
-        "entries ascend",
-    ),
-    "an entry for another slot": (
-        lambda s: copy_value(s, name(2, 1), 208 + 8, 208 + 24),
-        "the pointer of an entry leads to its own slot",
-    ),
-    "a base that is no state": (
-        lambda s: patch(s, name(2), 16, "Q", 5),
-        "a base is the fingerprint of an earlier state",
-    ),
-    "the meta config of a checkpoint": (
-        lambda s: patch(s, name(1), 24 + 45, "B", 13),
-        "a checkpoint has the meta config of the inode",
-    ),
-    "the number of a checkpoint": (
-        lambda s: patch(s, name(1), 24 + 88, "QQ", 2, 2),
-        "the inode of checkpoint N has last_cno N",
-    ),
-    "an inline checkpoint": (
-        lambda s: patch(s, name(1), 24 + 60, "I", 1),
-        "an inline file has at most 80 bytes",
-    ),
-    "a part younger than part 0": (
-        lambda s: setattr(s.objects[name(2, 1)], "last_modified", s.now + 60),
-        "part 0 is written after every other part",
-    ),
-}
 
 
 @pytest.mark.parametrize("case", BREAKS)
@@ -330,13 +71,94 @@ async def test_numbers_in_the_making_and_other_objects_are_nobodys_business() ->
     assert await check_structure(store, KEY) == []
 
 
+async def test_a_missing_object_is_named_once_whatever_points_to_it() -> None:
+    store = await container()
+    parts = [key for key in store.objects if key.startswith(f"{KEY}/0000000002.")]
+    parts.remove(name(2))
+    for key in parts:
+        drop(store, key)
+    found = await check_structure(store, KEY)
+    assert sorted(each.object for each in found) == sorted(parts)
+    assert {each.rule for each in found} == {"a pointer leads to an object of the container"}
+
+
 async def test_one_damaged_node_does_not_fill_the_report() -> None:
     store = await container()
-    for key in list(store.objects):
-        if key.startswith(f"{KEY}/0000000002.") and key != name(2):
-            drop(store, key)
+    leaf = nodes(store)[1][0]
+    patch(store, name(2), leaf + 8 + 8 * 255, "255Q", *[1 << 62 | 2 << 32] * 255)
+    (violation,) = await check_structure(store, KEY)
+    assert violation.rule == "a pointer leads to a data block (block 0)"
+
+
+async def test_the_report_has_a_limit() -> None:
+    store = await container()
+    for part in range(1, 60):
+        if name(2, part) in store.objects:
+            patch(store, name(2, part), 208, "80Q", *[0] * 80)
+    assert len(await check_structure(store, KEY)) == MOST_VIOLATIONS
+
+
+async def test_a_node_that_stands_under_many_keys_is_named_once() -> None:
+    store = await container()
+    leaf, inner = nodes(store)[1][0], nodes(store)[2][0]
+    patch(store, name(2), leaf + 2, "H", 1)
+    pointer = 1 << 62 | 2 << 32 | leaf // 4096 << 14
+    patch(store, name(2), inner, "BBHI", 0, 2, 255, 0)
+    patch(store, name(2), inner + 8, "510Q", *range(255), *[pointer] * 255)
     found = await check_structure(store, KEY)
-    assert 100 < len(found) <= 1000
+    assert [each.rule for each in found] == ["a node's key in its parent is its own first key"]
+
+
+async def test_a_node_below_itself_is_no_endless_walk() -> None:
+    store = await container()
+    inner = nodes(store)[2][0]
+    pointer = 1 << 62 | 2 << 32 | inner // 4096 << 14
+    patch(store, name(2), inner + 8 + 8 * 255, "Q", pointer)
+    found = await check_structure(store, KEY)
+    assert "levels descend by one" in {each.rule for each in found}
+    assert all(each.object == name(2) for each in found)
+
+
+async def test_what_is_known_to_be_damaged_is_not_named_again() -> None:
+    store = await container()
+    leaf = nodes(store)[1][0]
+    patch(store, name(2), leaf + 2, "H", 200)  # the sum of the blocks is wrong by this, too
+    patch(store, name(2, 1), 208 + 16, "Q", 0)
+    drop(store, name(2, 2))
+    assert len(await check_structure(store, KEY)) >= 3
+    known = KnownDamage(objects={name(2, 2)}, entries={name(2, 1)}, nodes={(name(2), leaf)})
+    store.put(name(2, 2), b"damaged")
+    assert await check_structure(store, KEY, known=known) == []
+
+
+async def test_a_check_can_begin_at_a_checkpoint_when_the_inode_is_no_use() -> None:
+    for pointer_format in (2, 3, 4):
+        store = await container(pointer_format)
+        store.put(INODE, b"damaged")
+        assert await check_structure(store, KEY, newest=2) == []
+        key = name(2) if pointer_format > 2 else f"{KEY}/0000000002"
+        inode_at = -256 + 40 if pointer_format == 4 else 24
+        patch(store, key, inode_at + 80, "Q", 8)
+        (found,) = await check_structure(store, KEY, newest=2)
+        assert found.rule.startswith("blocks is entries x block size / 512")
+
+
+async def test_what_breaks_rules_and_is_needed_by_nobody_is_nobodys_business() -> None:
+    store = await container()
+    loser = bytearray(store.body(name(2, 1)))
+    struct.pack_into("<Q", loser, 208 + 16, 0)
+    store.put(name(2, 900), bytes(loser))
+    assert await check_structure(store, KEY) == []
+
+
+async def test_entries_are_read_again_rather_than_kept_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = await container()
+    monkeypatch.setattr("hf_agent.hyperfile.check.objects._MOST_INDEX_BYTES", 100)
+    assert await check_structure(store, KEY, bases_after=1) == []
+    patch(store, name(2, 1), 208 + 16, "Q", 1)
+    assert await check_structure(store, KEY) != []
 
 
 async def test_what_several_states_share_is_walked_once() -> None:

@@ -21,6 +21,8 @@ NOTED = {
     "orphan-foreign": ["0000000004.0"],
     "taken-numbers": ["0000000005.0", "0000000006.1"],
     "compaction-attached": ["0000000004.1"],
+    # Its base is an inode that the crate had changed without a checkpoint.
+    "parted-64k-blocks": ["0000000003.0"],
 }
 
 
@@ -373,17 +375,17 @@ def place(number: int, offset: int, part: int = 0) -> bytes:
         (leaf_values(2, 3), place(1, 1 << 20), "where no data block begins"),
         (leaf_values(2, 3), place(3, 8192), "leads to a later checkpoint"),
         (leaf_values(2, 3), place(2, 4096), "where no data block begins"),
-        (leaf_values(2, 3), place(2, 8192), "block 3 is mapped to data block 0 of"),
+        (leaf_values(2, 3), place(2, 8192), "an entry with its own index (block 3)"),
         (leaf_values(2, 3), place(77, 8192), "an object that is needed is not there"),
         (leaf_values(2, 3), struct.pack("<Q", 1 << 63), "no pointer of its kind"),
         (4096 + 8 + 8 * 3, struct.pack("<Q", 2), "do not ascend"),
-        (4096 + 8 + 8 * 12, struct.pack("<Q", 500), "block 500 is mapped to data block"),
+        (4096 + 8 + 8 * 12, struct.pack("<Q", 500), "an entry with its own index (block 500)"),
         (4096, b"\x00", "cannot have level 1 and flags 0"),
         (4096 + 2, b"\x00\x00", "cannot have 0 children"),
         (24 + 104 + 8, struct.pack("<Q", 1), "first key 0 is not its key 1 in its parent"),
         (24 + 104 + 1, b"\x03", "has level 1 where 2 belongs"),
-        (24 + 72, struct.pack("<Q", 4096), "lies past the end of the content"),
-        (24 + 80, struct.pack("<Q", 8), "the inode counts 1 blocks, its map 13"),
+        (24 + 72, struct.pack("<Q", 4096), "no block lies past the end of the file"),
+        (24 + 80, struct.pack("<Q", 8), "blocks is entries x block size / 512: 13 entries"),
         (24 + 96, struct.pack("<QQ", 1, 0)[:8], "an inode of checkpoint 1 stands in checkpoint 2"),
         (208 + 16, struct.pack("<Q", 0), "entry 1 does not ascend"),
         (208 + 24, place(1, 8192), "entry 1 does not point to its data block"),

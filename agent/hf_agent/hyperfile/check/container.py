@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from hf_agent.hyperfile.check.objects import CheckedObject, ObjectTable
+from hf_agent.hyperfile.check.objects import CheckedObject, ObjectTable, inode_in_checkpoint
 from hf_agent.hyperfile.check.raw import ZERO_BLOCK, RawInode, inode_names, read_inode
-from hf_agent.hyperfile.check.report import Report, Violation
+from hf_agent.hyperfile.check.report import NOTHING_KNOWN, KnownDamage, Report, Violation
 from hf_agent.hyperfile.check.tree import TreeCheck
 from hf_agent.store.base import Store, StoreNotFound
 
@@ -18,106 +18,168 @@ _CLOCK_TOLERANCE = 2.0
 
 
 async def check_structure(
-    store: Store, key: str, *, created: bytes | None = None, bases_after: int | None = None
+    store: Store,
+    key: str,
+    *,
+    created: bytes | None = None,
+    bases_after: int | None = None,
+    newest: int | None = None,
+    known: KnownDamage = NOTHING_KNOWN,
 ) -> list[Violation]:
     """Every rule of the format that the container at `key` breaks, now and at its checkpoints.
 
-    A base may be an inode that was changed without a checkpoint, and cannot be found. Where it is
-    known that this was not done since checkpoint `bases_after`, later bases have to be there;
-    `created` is the inode that the container was created with, the base of the first. Holds about
-    ten bytes for each stored data block and a hundred for each map node. Raises the store's errors.
+    A base may be an inode that was changed without a checkpoint, and cannot be found: that is no
+    certain violation. Where it is known that this was not done since checkpoint `bases_after`,
+    later bases have to be there; `created` is the inode that the container was created with, the
+    base of the first. With `newest`, the check begins at that checkpoint instead of the stored
+    inode: that one is damaged, or does not know of it yet. Of `known` damage nothing is said.
+
+    Holds up to 96 MiB, and about 1.5 KB for each object. Raises the store's errors.
     """
-    report = Report()
-    name = f"{key}/inode"
-    try:
-        answer = await store.get(name)
-    except StoreNotFound:
-        report.add(name, 0, "a container has an inode")
-        return report.violations()
-    inode = read_inode(answer.data)
-    if isinstance(inode, str):
-        report.add(name, 0, inode)
-        return report.violations()
-    if inode.inline:
-        return report.violations()
-    if store.supports_metadata:
-        attached = "hf-compaction" in answer.info.metadata
-        rule = "the compaction flag stands together with its metadata"
-        report.expect(bool(inode.flags & 8) <= attached, name, 60, rule)
-    table = ObjectTable(
-        *(store, key), format=inode.format, meta_log2=inode.meta_log2, data_log2=inode.data_log2
-    )
-    await table.load(report, upto=inode.last_cno)
-    tree = TreeCheck(table, report, format=inode.format, meta_log2=inode.meta_log2)
-    await _check_state(inode, name, 104, table, tree, report)
-    known = None if created is None else inode_names(created)
-    await _check_history(answer.data, inode, name, known, bases_after, table, tree, report)
-    return report.violations()
+    return await _Check(store, key, created, bases_after, known).run(newest)
 
 
-async def _check_state(
-    inode: RawInode, source: str, root_at: int, table: ObjectTable, tree: TreeCheck, report: Report
-) -> None:
-    facts = await tree.check(inode, source, root_at)
-    if facts is None:
-        return
-    block = 1 << inode.data_log2
-    rule = f"blocks is entries x block size / 512: {facts.entries} entries"
-    counted = inode.old_layout or inode.blocks == facts.entries * block // 512
-    report.expect(counted, source, root_at - 24, rule)
-    last_block, inside = divmod(inode.size, block)
-    ends = facts.last_index < last_block + bool(inside)
-    report.expect(ends, source, root_at, "no block lies past the end of the file")
-    if inside and facts.last_index == last_block and facts.last_pointer not in (0, ZERO_BLOCK):
-        if table.data_slot(facts.last_pointer, last_block)[0] is None:
+class _Check:
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        created: bytes | None,
+        bases_after: int | None,
+        known: KnownDamage,
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._created = None if created is None else inode_names(created)
+        self._bases_after = bases_after
+        self._damage = known
+        self._report = Report()
+
+    async def run(self, newest: int | None) -> list[Violation]:
+        await self._run(newest)
+        return self._report.violations()
+
+    async def _run(self, newest: int | None) -> None:
+        report, attached = self._report, False
+        if newest is None:
+            name = f"{self._key}/inode"
+            try:
+                answer = await self._store.get(name)
+            except StoreNotFound:
+                report.add(name, 0, "a container has an inode")
+                return
+            stored, attached = answer.data, "hf-compaction" in answer.info.metadata
+        else:
+            stored, name = await inode_in_checkpoint(self._store, self._key, newest)
+        inode = read_inode(stored)
+        if isinstance(inode, str):
+            report.add(name, 0, inode)
             return
-        tail = await table.data_tail(facts.last_pointer, inside)
-        report.expect(not any(tail), source, root_at, "bytes past the end of the file are zero")
-
-
-async def _check_history(
-    stored: bytes,
-    inode: RawInode,
-    name: str,
-    created: tuple[int, int] | None,
-    bases_after: int | None,
-    table: ObjectTable,
-    tree: TreeCheck,
-    report: Report,
-) -> None:
-    if inode.last_cno == 0:
-        if created is not None:
-            same = inode_names(stored) == created
-            report.expect(same, name, 0, "a container without checkpoints is as it was created")
-        return
-    current = table.objects.get((inode.last_cno, 0))
-    if current is None:
-        report.add(name, 96, "the checkpoint of the inode is there")
-        return
-    if not inode.old_layout:
-        # A size may have been set without a checkpoint; what the map says may not.
-        same = inode_names(stored) == inode_names(current.inode)
-        report.expect(same, name, 0, "the inode is the one in the header of its checkpoint")
-    bases = _bases(table.objects.values())
-    while current is not None:
-        if not table.check_inode(current, report):
+        if inode.inline:
             return
-        state = read_inode(current.inode)
-        assert not isinstance(state, str)
-        inode_at = current.size - 256 + 40 if inode.format == 4 else 24
-        await _check_state(state, current.key, inode_at + 104, table, tree, report)
-        _check_parts(current, table, report)
-        report.expect(
-            not state.flags & 8 or state.old_layout,
-            *(current.key, inode_at + 60),
-            "a checkpoint does not publish the compaction flag",
+        if self._store.supports_metadata and newest is None:
+            rule = "the compaction flag stands together with its metadata"
+            report.expect(bool(inode.flags & 8) <= attached, name, 60, rule)
+        self._table = ObjectTable(
+            *(self._store, self._key, report),
+            format=inode.format,
+            meta_log2=inode.meta_log2,
+            data_log2=inode.data_log2,
+            known=self._damage,
         )
-        earlier = _earlier(current, bases)
-        if earlier is None and bases_after is not None and current.number > bases_after:
-            fits = current.base == 0 or (created is not None and current.base in created)
-            rule = "a base is the fingerprint of an earlier state"
-            report.expect(fits, current.key, 16, rule)
-        current = earlier or _next_lower(current, table)
+        await self._table.load(upto=inode.last_cno)
+        self._tree = TreeCheck(self._table, report, format=inode.format, meta_log2=inode.meta_log2)
+        if newest is None:
+            await self._check_state(inode, name, 104)
+        await self._check_history(stored, inode, name)
+
+    async def _check_state(self, inode: RawInode, source: str, root_at: int) -> None:
+        report = self._report
+        facts = await self._tree.check(inode, source, root_at)
+        if facts is None:
+            return
+        block = 1 << inode.data_log2
+        rule = f"blocks is entries x block size / 512: {facts.entries} entries"
+        counted = inode.old_layout or inode.blocks == facts.entries * block // 512
+        report.expect(counted, source, root_at - 24, rule)
+        last_block, inside = divmod(inode.size, block)
+        ends = facts.last_index < last_block + bool(inside)
+        report.expect(ends, source, root_at, "no block lies past the end of the file")
+        if inside and facts.last_index == last_block and facts.last_pointer not in (0, ZERO_BLOCK):
+            if await self._table.data_slot(facts.last_pointer, last_block):
+                return
+            zero = await self._table.zero_to_the_end(facts.last_pointer, inside)
+            report.expect(zero, source, root_at, "bytes past the end of the file are zero")
+
+    async def _check_history(self, stored: bytes, inode: RawInode, name: str) -> None:
+        report, table, created = self._report, self._table, self._created
+        number = inode.last_cno
+        if number == 0:
+            if created is not None:
+                same = inode_names(stored) == created
+                rule = "a container without checkpoints is as it was created"
+                report.expect(same, name, 0, rule)
+            return
+        current = table.use(number, 0)
+        if current is None and table.unknown(number, 0):
+            current = self._next_lower(number)
+        elif current is None:
+            report.add(name, 96, "the checkpoint of the inode is there")
+            return
+        elif not inode.old_layout:
+            # Size, owner and times may have been set without a checkpoint; the map may not.
+            rule = "the inode is the one in the header of its checkpoint"
+            mapped = (stored[44:48], stored[80:88], stored[96:]) == (
+                *(current.inode[44:48], current.inode[80:88]),
+                current.inode[96:],
+            )
+            if inode_names(stored) != inode_names(current.inode):
+                report.add(name, 0, rule, certain=not mapped)
+        bases = _bases(table.objects.values())
+        while current is not None:
+            table.use(current.number, 0)
+            earlier = None
+            if table.check_inode(current):
+                state = read_inode(current.inode)
+                assert not isinstance(state, str)
+                inode_at = current.size - 256 + 40 if inode.format == 4 else 24
+                await self._check_state(state, current.key, inode_at + 104)
+                self._check_parts(current)
+                report.expect(
+                    not state.flags & 8 or state.old_layout,
+                    *(current.key, inode_at + 60),
+                    "a checkpoint does not publish the compaction flag",
+                )
+                earlier = _earlier(current, bases)
+                if earlier is None:
+                    self._check_base(current, bases)
+            current = earlier or self._next_lower(current.number)
+
+    def _check_base(self, current: CheckedObject, bases: dict[int, list[CheckedObject]]) -> None:
+        """A base that is none of the earlier states that are there."""
+        rule = "a base is the fingerprint of an earlier state"
+        after, created = self._bases_after, self._created
+        at = current.size - 256 + 32 if current.entries_at > current.meta_at else 16
+        if current.base == 0 or (created is not None and current.base in created):
+            return
+        if current.base in bases or (after is not None and current.number > after):
+            self._report.add(current.key, at, rule)
+        elif current.number != self._table.checkpoints[0] and not self._damage.objects:
+            self._report.add(current.key, at, rule, certain=False)
+
+    def _next_lower(self, number: int) -> CheckedObject | None:
+        """The checkpoint before, where the base does not say which one it is."""
+        numbers = self._table.checkpoints
+        position = bisect_left(numbers, number)
+        return self._table.objects[numbers[position - 1], 0] if position else None
+
+    def _check_parts(self, current: CheckedObject) -> None:
+        """Part 0 is written after the others, as far as a store's clock shows."""
+        for each in self._table.parts.get(current.number, ()):
+            if each.flags & 1 and each.base == current.base:
+                later = current.modified >= each.modified - _CLOCK_TOLERANCE
+                rule = "part 0 is written after every other part"
+                self._report.expect(later, each.key, 0, rule)
 
 
 def _bases(objects: Iterable[CheckedObject]) -> dict[int, list[CheckedObject]]:
@@ -133,17 +195,3 @@ def _bases(objects: Iterable[CheckedObject]) -> dict[int, list[CheckedObject]]:
 def _earlier(current: CheckedObject, bases: dict[int, list[CheckedObject]]) -> CheckedObject | None:
     older = [each for each in bases.get(current.base, ()) if each.number < current.number]
     return max(older, key=lambda each: each.number, default=None)
-
-
-def _next_lower(current: CheckedObject, table: ObjectTable) -> CheckedObject | None:
-    """The checkpoint before, where the base does not say which one it is."""
-    position = bisect_left(table.checkpoints, current.number)
-    return table.objects[table.checkpoints[position - 1], 0] if position else None
-
-
-def _check_parts(current: CheckedObject, table: ObjectTable, report: Report) -> None:
-    """Part 0 is written after the others, as far as a store's clock shows."""
-    for each in table.parts.get(current.number, ()):
-        if each.flags & 1 and each.base == current.base:
-            later = current.modified >= each.modified - _CLOCK_TOLERANCE
-            report.expect(later, each.key, 0, "part 0 is written after every other part")

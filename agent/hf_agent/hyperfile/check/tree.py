@@ -31,7 +31,7 @@ class TreeCheck:
         self._report = report
         self._format = format
         self._capacity = ((1 << meta_log2) - 8) // 16
-        self._known: dict[tuple[int, int, int], MapFacts] = {}
+        self._known: dict[tuple[int, int, int], MapFacts | None] = {}
 
     async def check(self, inode: RawInode, source: str, root_at: int) -> MapFacts | None:
         """The map under an inode that stands in `source`; None when it cannot be walked."""
@@ -45,7 +45,7 @@ class TreeCheck:
             shape = flags == 0 and count == 0 and (level == 1 or (level == 0 and not any(pointers)))
             expect(shape, source, root_at, "a direct root has level 1 and no children")
             keys = [index for index, pointer in enumerate(pointers) if pointer]
-            return self._leaf(
+            return await self._leaf(
                 keys, [pointers[k] for k in keys], inode.last_cno, source, root_at + 8
             )
         if not expect(1 <= level <= 14, source, root_at + 1, "a map has at most 14 levels"):
@@ -71,7 +71,7 @@ class TreeCheck:
         if not self._report.expect(ascend, source, at, "keys ascend strictly, also across nodes"):
             return None
         if level == 1:
-            return self._leaf(keys, values, number, source, at)
+            return await self._leaf(keys, values, number, source, at)
         entries, last = 0, None
         for position, (key, pointer) in enumerate(zip(keys, values, strict=True)):
             child_end = keys[position + 1] if position + 1 < len(keys) else end
@@ -86,14 +86,18 @@ class TreeCheck:
         self, level: int, key: int, pointer: int, end: int, number: int, source: str, at: int
     ) -> MapFacts | None:
         expect = self._report.expect
-        known = self._known.get((level, key, pointer))
-        if known is not None:
-            below = known.last_index < end
-            expect(below, source, at, "keys ascend strictly, also across nodes")
+        if (level, key, pointer) in self._known:
+            known = self._known[level, key, pointer]
+            if known is not None:
+                below = known.last_index < end
+                expect(below, source, at, "keys ascend strictly, also across nodes")
             return known
+        # What is damaged is looked at once, as well.
+        self._known[level, key, pointer] = None
         loaded = await self._table.node(pointer)
         if isinstance(loaded, str):
-            self._report.add(source, at, loaded)
+            if loaded:
+                self._report.add(source, at, loaded)
             return None
         found, node_at, node = loaded
         expect(found.number <= number, source, at, "a map refers to older objects, or its own")
@@ -110,25 +114,30 @@ class TreeCheck:
         keys = list(struct.unpack_from(f"<{count}Q", node, 8))
         values = list(struct.unpack_from(f"<{count}Q", node, 8 + 8 * self._capacity))
         rule = "a node's key in its parent is its own first key"
-        expect(keys[0] == key, found.key, node_at + 8, rule)
+        if not expect(keys[0] == key, found.key, node_at + 8, rule):
+            return None
         facts = await self._children(level, keys, values, end, found.number, found.key, node_at)
         if facts is not None:
             self._known[level, key, pointer] = facts
         return facts
 
-    def _leaf(
+    async def _leaf(
         self, keys: list[int], values: list[int], number: int, source: str, at: int
     ) -> MapFacts:
+        named: set[str] = set()
         for index, pointer in zip(keys, values, strict=True):
             if pointer in (0, ZERO_BLOCK):
                 continue
-            found, rule = self._table.data_slot(pointer, index)
-            if found is None:
+            rule = await self._table.data_slot(pointer, index)
+            if not rule:
+                place = place_of(pointer, self._format)
+                assert place is not None
+                if place.checkpoint > number:
+                    rule = "a map refers to older objects, or its own"
+            if rule and rule not in named:
+                # The first of the node: one cause may have put all of them wrong.
+                named.add(rule)
                 self._report.add(source, at, f"{rule} (block {index})")
-                continue
-            place = place_of(pointer, self._format)
-            older = place is not None and place.checkpoint <= number
-            self._report.expect(older, source, at, "a map refers to older objects, or its own")
         if not keys:
             return MapFacts(0, -1, 0)
         return MapFacts(len(keys), keys[-1], values[-1])

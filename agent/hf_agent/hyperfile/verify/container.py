@@ -36,6 +36,7 @@ from hf_agent.hyperfile.verify.report import (
     Severity,
     VerifyReport,
 )
+from hf_agent.hyperfile.verify.structure import FoundDamage, broken_rules
 from hf_agent.store.base import ObjectInfo, Store
 
 __all__ = ["verify_container"]
@@ -77,6 +78,7 @@ class _Verification:
         self._on_bytes = on_bytes
         self._report = VerifyReport(key)
         self._problems: list[Problem] = []
+        self._found = FoundDamage()
         self._doubtful: list[Problem] = []
         """Errors if some version needs their object, else notes."""
 
@@ -88,6 +90,8 @@ class _Verification:
         plain, parts = await self._list()
         newest = await self._newest_inode(state, chain(plain.codes, parts.codes), trusted=trusted)
         if newest is None or newest.inline is not None:
+            if newest is not None and trusted:
+                await self._check_rules(None, (), newest=None)
             self._report.size = newest.size if newest is not None else 0
             self._refuse(plain, part_keys=False, text="no inode refers to it")
             self._refuse(parts, part_keys=True, text="no inode refers to it")
@@ -122,6 +126,11 @@ class _Verification:
                 self._add(problem)
             else:
                 self._note(problem.key, problem.what, f"no checkpoint object: {problem.text}")
+        if state is not None and trusted and not state.taken_up:
+            await self._check_rules(inventory, bad, newest=None)
+        elif newest.last_cno in versions:
+            # The stored inode is damaged, or does not know of that checkpoint yet.
+            await self._check_rules(inventory, bad, newest=newest.last_cno)
         await self._name_strays(inventory, bad.keys(), last_seen)
         return await self._finish(inventory, newest)
 
@@ -219,6 +228,27 @@ class _Verification:
                 offset=main.inode_offset,
             )
 
+    async def _check_rules(
+        self, inventory: Inventory | None, bad: Iterable[int], *, newest: int | None
+    ) -> None:
+        """Every rule of the format, by code that shares nothing with what reads."""
+        if not self._found.complete:
+            text = "the rules of the format were not checked: too much is damaged to tell more"
+            self._note_inode(text)
+            return
+        names = [inventory.name(at) for at in bad] if inventory is not None else []
+        errors, notes = await broken_rules(
+            *(self._store, self._key, inventory, self._found),
+            without_header=names,
+            newest=newest,
+        )
+        for problem in errors:
+            self._add(problem)
+        named = {(each.object, each.what) for each in self._report.notes}
+        for note in notes:
+            if note[:2] not in named:
+                self._note(*note)
+
     async def _name_strays(
         self, inventory: Inventory, named: Container[int], last_seen: int
     ) -> None:
@@ -237,6 +267,7 @@ class _Verification:
 
     def _add(self, problem: Problem) -> None:
         self._report.error_count += 1
+        self._found.add(problem)
         if len(self._problems) < _MAX_FINDINGS:
             self._problems.append(problem)
 

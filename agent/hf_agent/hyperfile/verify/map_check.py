@@ -1,8 +1,9 @@
 """The block map of every version: each node is checked once, whatever versions share it.
 
 What a node says is compared with what is known of its children: their level, their first and last
-key. That is kept for every node (25 bytes), in arrays; children are scanned before their parents,
-since a checkpoint points to itself and to older ones only.
+key, without which nothing below them can be read. That is kept for every node (17 bytes), in
+arrays; children are scanned before their parents, since a checkpoint points to itself and to
+older ones only. What the map says as a whole is the affair of the structure check.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from hf_agent.hyperfile.errors import FormatError
-from hf_agent.hyperfile.inode import Inode, InodeLayout, decode_inode
+from hf_agent.hyperfile.inode import decode_inode
 from hf_agent.hyperfile.nodes import Node, decode_root
-from hf_agent.hyperfile.pointers import HOLE, is_place
+from hf_agent.hyperfile.pointers import is_place
 from hf_agent.hyperfile.verify.inventory import Inventory
-from hf_agent.hyperfile.verify.object_scan import NO_INDEX, ObjectScan
+from hf_agent.hyperfile.verify.object_scan import ObjectScan
 from hf_agent.hyperfile.verify.report import Kind, Problem
 from hf_agent.hyperfile.verify.targets import find_target
 
@@ -23,7 +24,6 @@ __all__ = ["MapCheck"]
 
 _UNKNOWN = 0
 """Level of a node that was not read, is damaged, or has been reported already."""
-_SECTOR = 512
 _MAX_PENDING = 100_000
 """Problems kept of nodes that nothing points to so far."""
 
@@ -42,7 +42,6 @@ class MapCheck:
         self._levels = bytearray(total)
         self._first = array("Q", bytes(8 * total))
         self._last = array("Q", bytes(8 * total))
-        self._counts = array("Q", bytes(8 * total))
         self._pending: dict[int, list[Problem]] = {}
         self._missing: set[int] = set()
 
@@ -51,13 +50,11 @@ class MapCheck:
     def take(self, scans: Iterable[ObjectScan]) -> None:
         """Check the map nodes of one checkpoint: those of all of its objects together."""
         scans = list(scans)
-        indexes = {scan.object: scan.indexes for scan in scans}
         for scan in scans:
             for problem in scan.broken_nodes:
                 self._hold(scan.object, problem.number, [problem])
             for leaf in scan.leaves:
-                self._know(scan.object, leaf.number, 1, leaf.first, leaf.last, leaf.blocks)
-            self._check_own_blocks(scan, indexes)
+                self._know(scan.object, leaf.number, 1, leaf.first, leaf.last)
             if self._inventory.counts(scan.object):
                 for _, target in scan.targets:
                     self._inventory.refer_to(target)
@@ -68,28 +65,17 @@ class MapCheck:
         for _, at, number, node in sorted(inner, key=lambda each: each[0]):
             self._take_inner(at, number, node)
 
-    def _check_own_blocks(self, scan: ObjectScan, indexes: dict[int, array[int]]) -> None:
-        """New blocks stand in the entries of their object, under the index that the map has."""
-        for leaf, index, at, slot in scan.own_blocks:
-            entries = indexes.get(at)
-            if not entries or entries[slot] == index:
-                continue
-            name = self._inventory.name(at)
-            entry = "a dead slot" if entries[slot] == NO_INDEX else f"block {entries[slot]}"
-            text = f"block {index} is mapped to data block {slot} of {name}, which is {entry}"
-            self._hold(scan.object, leaf, [self._node_problem(scan.object, leaf, text)])
-
     def _take_inner(self, at: int, number: int, node: Node) -> None:
-        problems, count = self._check_children(at, node, self._inventory.number(at))
+        problems, known = self._check_children(at, node, self._inventory.number(at))
         own = [self._node_problem(at, number, text) for text in problems.texts]
         if own or problems.inherited:
             if self._inventory.counts(at):
                 self._report_all([*own, *problems.inherited])
             else:
                 self._hold(at, number, [*own, *problems.inherited])
-        elif count is not None:
+        elif known:
             last = self._last[self._node_at(node.values[-1], self._inventory.number(at))]
-            self._know(at, number, node.level, node.keys[0], last, count)
+            self._know(at, number, node.level, node.keys[0], last)
 
     # -- the versions -------------------------------------------------------------------------
 
@@ -114,33 +100,20 @@ class MapCheck:
         if inode.meta != self._inventory.meta:
             problem("an inode has another meta config than the container", 44)
             return
-        problems, count = self._check_children(at, root.node, number)
+        problems, _ = self._check_children(at, root.node, number)
         self._report_all(problems.inherited)
         for text in problems.texts:
             problem(text, 104)
-        if count is not None and not problems.texts and not problems.inherited:
-            last = self._last_key(root.node, number)
-            for text in _sums(inode, count, last):
-                problem(text, 72)
-
-    def _last_key(self, node: Node, own: int) -> int:
-        if not node.keys:
-            return -1
-        if node.level == 1:
-            return node.keys[-1]
-        return self._last[self._node_at(node.values[-1], own)]
 
     # -- nodes and their children ---------------------------------------------------------------
 
-    def _check_children(self, at: int, node: Node, own: int) -> tuple[_Problems, int | None]:
-        """What is wrong with the children of a node, and how many blocks they map in all; None
-        when that is not known."""
-        problems, known, count = _Problems(), True, 0
+    def _check_children(self, at: int, node: Node, own: int) -> tuple[_Problems, bool]:
+        """What is wrong with the children of a node, and whether all of them are known."""
+        problems, known = _Problems(), True
         needed = at < 0 or self._inventory.counts(at)
         limits = [*node.keys[1:], 1 << 64]
         for key, limit, pointer in zip(node.keys, limits, node.values, strict=False):
             if node.level == 1 and not is_place(pointer):
-                count += pointer != HOLE
                 continue
             target = find_target(self._inventory, pointer, own, node=node.level > 1)
             if needed and target.object >= 0:
@@ -153,9 +126,7 @@ class MapCheck:
                 known = False
             elif target.number < 0:
                 known = False
-            elif node.level == 1:
-                count += 1
-            else:
+            elif node.level > 1:
                 child = self._bases[target.object] + target.number
                 held = self._pending.get(child)
                 if held is not None:
@@ -166,9 +137,7 @@ class MapCheck:
                     known = False
                 elif text := self._contradiction(child, node.level - 1, key, limit):
                     problems.texts.append(text)
-                else:
-                    count += self._counts[child]
-        return problems, count if known else None
+        return problems, known
 
     def _contradiction(self, child: int, level: int, key: int, limit: int) -> str:
         if self._levels[child] != level:
@@ -183,11 +152,11 @@ class MapCheck:
         target = find_target(self._inventory, pointer, own, node=True)
         return self._bases[target.object] + target.number
 
-    def _know(self, at: int, number: int, level: int, first: int, last: int, count: int) -> None:
+    def _know(self, at: int, number: int, level: int, first: int, last: int) -> None:
         node = self._bases[at] + number
         if node not in self._pending:
             self._levels[node], self._first[node] = level, first
-            self._last[node], self._counts[node] = last, count
+            self._last[node] = last
 
     def _hold(self, at: int, number: int, problems: list[Problem]) -> None:
         """Keep problems until something that counts points to the node."""
@@ -219,15 +188,3 @@ class _Problems:
         """What is wrong between a node and its children."""
         self.inherited: list[Problem] = []
         """What was held of the children."""
-
-
-def _sums(inode: Inode, count: int, last: int) -> list[str]:
-    """What an inode says of its map as a whole, against the map."""
-    size, wrong = inode.meta.data_block_size, []
-    if last * size >= max(inode.size, 1):
-        wrong.append(f"block {last} lies past the end of the content, {inode.size} bytes")
-    # The 0.2 crate counted something else.
-    counted = inode.layout is InodeLayout.CURRENT
-    if counted and inode.blocks != count * (size // _SECTOR):
-        wrong.append(f"the inode counts {inode.blocks * _SECTOR // size} blocks, its map {count}")
-    return wrong

@@ -17,7 +17,7 @@ from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.inode import INODE_BYTES
 from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.nodes import Node, decode_any_node
-from hf_agent.hyperfile.pointers import HOLE, Place, decode_place, is_place
+from hf_agent.hyperfile.pointers import Place, decode_place, is_place
 from hf_agent.hyperfile.segment import (
     ENTRY,
     SEGMENT_HEADER_BYTES,
@@ -32,9 +32,9 @@ from hf_agent.hyperfile.verify.report import Kind, Problem
 from hf_agent.hyperfile.verify.targets import find_target
 from hf_agent.store.base import Store
 
-__all__ = ["NO_INDEX", "ObjectScan", "scan_object"]
+__all__ = ["ObjectScan", "scan_object"]
 
-NO_INDEX = (1 << 64) - 1
+_NO_INDEX = (1 << 64) - 1
 """In place of a file index: the slot is dead."""
 _SEGMENT_INODE_AT = 24
 _STREAM_INODE_AT = 40
@@ -48,8 +48,6 @@ class Leaf(NamedTuple):
     first: int
     """Block index."""
     last: int
-    blocks: int
-    """Entries that are no holes."""
 
 
 class Rows:
@@ -91,8 +89,6 @@ class ObjectScan:
     leaves: list[Leaf] = field(default_factory=list)
     inner_nodes: list[tuple[int, Node]] = field(default_factory=list)
     """Map nodes above the leaves, with their numbers in the object."""
-    own_blocks: Rows = field(default_factory=lambda: Rows(4))
-    """Leaf, block index, object and slot of the blocks that leaves have in their checkpoint."""
     targets: Rows = field(default_factory=lambda: Rows(2))
     """Leaf, and an object that it points to."""
     missing: Rows = field(default_factory=lambda: Rows(2))
@@ -192,7 +188,7 @@ class _Scanner:
                 # Stream objects may have dead slots: blocks that were written again meanwhile.
                 if not stream:
                     wrong = wrong or f"entry {slot} does not point to its data block"
-                indexes.append(NO_INDEX)
+                indexes.append(_NO_INDEX)
         if any(data[end:]):
             wrong = wrong or "the entries are not followed by zeros"
         if wrong:
@@ -222,8 +218,8 @@ class _Scanner:
             return
         # Leaves are looked through and dropped: there may be very many of them.
         own, problem = self._inventory.number(self._at), ""
-        last, ours = -1, False
-        for index, pointer in zip(node.keys, node.values, strict=True):
+        last = -1
+        for pointer in node.values:
             if not is_place(pointer):
                 continue
             target = find_target(self._inventory, pointer, own, node=False)
@@ -233,14 +229,11 @@ class _Scanner:
                 continue
             if target.object != last:
                 scan.targets.add(number, target.object)
-                last, ours = target.object, self._inventory.number(target.object) == own
-            if ours and target.number >= 0:
-                scan.own_blocks.add(number, index, target.object, target.number)
+                last = target.object
         if problem:
             self._break_node(number, offset, problem)
         else:
-            count = len(node.keys) - node.values.count(HOLE)
-            scan.leaves.append(Leaf(number, node.keys[0], node.keys[-1], count))
+            scan.leaves.append(Leaf(number, node.keys[0], node.keys[-1]))
 
     def _break_node(self, number: int, offset: int, text: str) -> None:
         name = f"map node {number}"
@@ -281,7 +274,6 @@ class _Scanner:
         scan.inner_nodes = [pair for pair in scan.inner_nodes if pair[0] not in nodes]
         scan.broken_nodes = [each for each in scan.broken_nodes if each.number not in nodes]
         if nodes:
-            scan.own_blocks = scan.own_blocks.without(nodes)
             scan.targets = scan.targets.without(nodes)
             scan.missing = scan.missing.without(nodes)
         if any(each.what == "entries" for each in scan.damage):
@@ -291,6 +283,7 @@ class _Scanner:
         index = None
         if kind is Kind.BLOCK and not any(each.what == "entries" for each in self._scan.damage):
             index = self._scan.indexes[number]
+            index = None if index == _NO_INDEX else index
         self._scan.damage.append(
             Problem(self._at, kind, number, self._key, offset, what, text, index)
         )
