@@ -362,3 +362,35 @@ def test_a_file_that_nobody_closed_may_be_collected_on_the_loop(fs: HyperfileFil
         gc.collect()
 
     sync(fs.loop, collect)
+
+
+def test_a_version_whose_objects_were_removed_is_estale_and_a_lost_object_is_eio(
+    tmp_path: Path,
+) -> None:
+    fs = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", block_size=4096)
+    old, new = random.Random(1).randbytes(500_000), random.Random(2).randbytes(500_000)
+    fs.pipe_file("log", old)
+    first = next((tmp_path / "root" / "log").glob("0000000001*"))
+    with fs.open("log", "rb", cache_type="none") as file:
+        with fs.open("log", "wb") as writer:
+            writer.write(new)
+        kept = first.read_bytes()
+        first.unlink()
+        file.seek(400_000)
+        with pytest.raises(OSError, match="open it again") as stale:
+            file.read(10)
+    assert stale.value.errno == errno.ESTALE
+    assert fs.cat_file("log", 400_000, 400_010) == new[400_000:400_010]
+    fs.close()
+    HyperfileFileSystem.clear_instance_cache()
+    first.write_bytes(kept)
+    # What the newest version needs is damage.
+    fs = HyperfileFileSystem(fo=f"{tmp_path}/root", target_protocol="file", block_size=4096)
+    with fs.open("log", "rb", cache_type="none") as file:
+        next((tmp_path / "root" / "log").glob("0000000002*")).unlink()
+        file.seek(400_000)
+        with pytest.raises(OSError, match="damaged") as damaged:
+            file.read(10)
+    assert damaged.value.errno == errno.EIO
+    fs.close()
+    HyperfileFileSystem.clear_instance_cache()

@@ -18,6 +18,7 @@ from hf_agent.hyperfile import (
     NoSuchCheckpoint,
     NoSuchContainer,
     ReadOnlyLayout,
+    StaleVersion,
 )
 from hf_agent.store.base import StoreError, StoreNotFound, StoreRefused, StoreRetry
 
@@ -30,7 +31,8 @@ def os_errors(path: str) -> Iterator[None]:
 
     `FileNotFoundError`: no container, or no such checkpoint. `FileExistsError`. `PermissionError`:
     the store refuses, or the layout is not written. `TimeoutError`: the store was away for longer
-    than it is tried again. `OSError(EIO)`: damage.
+    than it is tried again. `OSError(ESTALE)`: objects of the version that was opened were removed;
+    open it again. `OSError(EIO)`: damage.
     """
     try:
         yield
@@ -44,6 +46,8 @@ def os_errors(path: str) -> Iterator[None]:
         raise
     except ReadOnlyLayout as error:
         raise PermissionError(errno.EACCES, str(error), path) from error
+    except StaleVersion as error:
+        raise OSError(errno.ESTALE, str(error), path) from error
     except HyperfileError as error:
         raise OSError(errno.EIO, str(error), path) from error
     except StoreRefused as error:

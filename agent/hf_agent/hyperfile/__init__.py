@@ -20,10 +20,12 @@ from hf_agent.hyperfile.errors import (
     ContainerExists,
     FormatError,
     HyperfileError,
+    MissingObject,
     NoCheckpointThen,
     NoSuchCheckpoint,
     NoSuchContainer,
     ReadOnlyLayout,
+    StaleVersion,
 )
 from hf_agent.hyperfile.file.copying import copy
 from hf_agent.hyperfile.file.diff import diff
@@ -55,11 +57,13 @@ __all__ = [
     "HyperFile",
     "HyperfileError",
     "Inode",
+    "MissingObject",
     "NoCheckpointThen",
     "NoSuchCheckpoint",
     "NoSuchContainer",
     "ReadOnlyLayout",
     "Reader",
+    "StaleVersion",
     "Trailer",
     "checkpoint_at",
     "copy",

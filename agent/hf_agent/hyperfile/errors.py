@@ -6,6 +6,8 @@ What is raised here is never cured by repeating the call.
 
 from __future__ import annotations
 
+import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +22,12 @@ __all__ = [
     "ContainerExists",
     "FormatError",
     "HyperfileError",
+    "MissingObject",
     "NoCheckpointThen",
     "NoSuchCheckpoint",
     "NoSuchContainer",
     "ReadOnlyLayout",
+    "StaleVersion",
 ]
 
 
@@ -85,6 +89,38 @@ class ChecksumError(FormatError):
         self.what = what
         """What is damaged: `header`, `trailer`, `inode`, `map node 2`, `data block 17`."""
         self.problem = problem
+
+
+class MissingObject(FormatError):
+    """An object that the container's map leads to is not there: lost, or removed on purpose."""
+
+
+class StaleVersion(HyperfileError, OSError):
+    """The version that was opened has been removed since: open the container again.
+
+    Objects that it needs are gone, and the container has gone on to a later version, or was
+    removed. That is no damage: the newest version may be read. An `OSError` with errno `ESTALE`,
+    as of a file on a network file system that somebody else has replaced.
+    """
+
+    def __init__(self, key: str, checkpoint: int, why: str, *, object: str) -> None:
+        self._text = (
+            f"the version that was opened is not there any more, {why}: open it again "
+            f"key={key} checkpoint={checkpoint} object={object}"
+        )
+        super().__init__(errno.ESTALE, self._text)
+        self._why = why
+        self.key = key
+        self.checkpoint = checkpoint
+        """Of the version that was opened; 0 when it had none."""
+        self.object = object
+        """Key of the object that was missed, relative to the store's root."""
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(StaleVersion, object=self.object), (self.key, self.checkpoint, self._why)
 
 
 class ReadOnlyLayout(HyperfileError):

@@ -13,7 +13,7 @@ from crc32c import crc32c
 
 from hf_agent.hyperfile.block_checksums import BlockChecksums
 from hf_agent.hyperfile.bounded_cache import BoundedCache
-from hf_agent.hyperfile.errors import ChecksumError, FormatError
+from hf_agent.hyperfile.errors import ChecksumError, FormatError, MissingObject
 from hf_agent.hyperfile.keys import place_key
 from hf_agent.hyperfile.meta_config import MetaConfig, PointerFormat
 from hf_agent.hyperfile.pointers import Place, decode_place
@@ -21,7 +21,7 @@ from hf_agent.hyperfile.segment import ObjectHeader, decode_segment_header
 from hf_agent.hyperfile.stored_trailer import read_trailer
 from hf_agent.hyperfile.stream_object import STREAM_HEADER_BYTES, decode_stream_header
 from hf_agent.hyperfile.trailer import Trailer
-from hf_agent.store.base import Store, StoreNotFound
+from hf_agent.store.base import Store, StoreConflict, StoreNotFound
 
 __all__ = ["DEFAULT_CACHE_BYTES", "CheckpointObjects"]
 
@@ -178,9 +178,9 @@ class CheckpointObjects:
                 answer = await self._store.get(key, suffix=_FIRST_READ_BYTES)
             else:
                 answer = await self._store.get(key, start=0, end=_FIRST_READ_BYTES)
-        except StoreNotFound as error:
+        except (StoreConflict, StoreNotFound) as error:
             rule = "a pointer leads to an object that is not there"
-            raise FormatError(rule, object=key, offset=place.offset) from error
+            raise MissingObject(rule, object=key, offset=place.offset) from error
         if stream:
             header = decode_stream_header(
                 answer.data[-STREAM_HEADER_BYTES:],
@@ -212,9 +212,10 @@ class CheckpointObjects:
     async def _read(self, key: str, start: int, end: int) -> bytes:
         try:
             answer = await self._store.get(key, start=start, end=end)
-        except StoreNotFound as error:
+        except (StoreConflict, StoreNotFound) as error:
+            # A conflict: a cache knows another object of that name.
             rule = "an object has gone while it was read"
-            raise FormatError(rule, object=key, offset=start) from error
+            raise MissingObject(rule, object=key, offset=start) from error
         if len(answer.data) != end - start:
             rule = f"the object ends {end - start - len(answer.data)} bytes early"
             raise FormatError(rule, object=key, offset=start)

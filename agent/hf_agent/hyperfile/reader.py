@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from hf_agent.hyperfile.block_map import BlockMap
 from hf_agent.hyperfile.data_runs import read_blocks
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import FormatError, MissingObject
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.inode_copy import check_inode, copied_in
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
 from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
+from hf_agent.hyperfile.stale import refuse_stale, tells_stale
 from hf_agent.store.base import Store
 
 __all__ = ["Reader"]
@@ -121,11 +122,16 @@ class Reader:
             else None
         )
 
+    async def _refuse_stale(self, missing: MissingObject) -> None:
+        await refuse_stale(self._store, self._key, self.inode, missing, pinned=self._pinned)
+
+    @tells_stale
     async def read(self, offset: int, length: int) -> bytes:
         """Bytes `[offset, offset + length)`, cut at the end of the content; holes are zeros.
 
         Holds all of it in memory: use `chunks` for large ranges.
-        Raises `ChecksumError`, `FormatError`, and the store's errors.
+        Raises `StaleVersion` when the container has moved on and objects of this version were
+        removed (`refresh` moves on), `ChecksumError`, `FormatError`, and the store's errors.
         """
         if offset < 0 or length < 0:
             raise ValueError(f"a range has no negative ends {offset=} {length=}")

@@ -10,7 +10,7 @@ from hf_agent.cli.command import Command
 from hf_agent.cli.output import write_bytes
 from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
 from hf_agent.clock import SystemClock
-from hf_agent.hyperfile import Reader
+from hf_agent.hyperfile import Reader, StaleVersion
 from hf_agent.store.base import StoreRetry
 
 __all__ = ["tail"]
@@ -43,7 +43,11 @@ async def _tail(access: StoreAccess, uri: str, lines: int, interval: float | Non
     async with access.container(uri) as (store, key):
         reader = await Reader.open(store, key)
         output = _Output(reader, await start_of_last_lines(reader, lines))
-        await output.copy()
+        try:
+            await output.copy()
+        except StaleVersion:
+            if interval is None:
+                raise
         clock, away = SystemClock(), False
         while interval is not None:
             await clock.sleep(interval)
@@ -54,6 +58,8 @@ async def _tail(access: StoreAccess, uri: str, lines: int, interval: float | Non
                     output.position = reader.size
                 await output.copy()
                 away = False
+            except StaleVersion:
+                pass  # the next look goes on to the newest version, from the same position
             except StoreRetry as error:
                 if not away:
                     click.echo(f"hf-agent: {error}; trying on", err=True)

@@ -16,6 +16,7 @@ from typing import Self, get_args
 
 from hf_agent.clock import Clock
 from hf_agent.hyperfile.appender import CommitResult
+from hf_agent.hyperfile.errors import MissingObject
 from hf_agent.hyperfile.file.arguments import byte_view, check_end, checked_attributes
 from hf_agent.hyperfile.file.content import Content
 from hf_agent.hyperfile.file.holes import BlockFinder
@@ -30,6 +31,7 @@ from hf_agent.hyperfile.file.publisher import Publisher, reach_or_create
 from hf_agent.hyperfile.file.ranges import END
 from hf_agent.hyperfile.file.states import content_now, open_content
 from hf_agent.hyperfile.inode import Inode
+from hf_agent.hyperfile.stale import refuse_stale, tells_stale
 from hf_agent.store.base import Store
 
 __all__ = ["HyperFile"]
@@ -172,10 +174,12 @@ class HyperFile:
 
     # -- reading ------------------------------------------------------------------------------
 
+    @tells_stale
     async def pread(self, offset: int, length: int) -> bytes:
         """Bytes `[offset, offset + length)`, cut at the end of the file; holes are zeros.
 
-        Raises `ValueError` for negative arguments or a closed file, `ChecksumError`,
+        Raises `ValueError` for negative arguments or a closed file, `StaleVersion` when the
+        container has moved on and objects of this version were removed, `ChecksumError`,
         `FormatError`, and the store's errors.
         """
         self._check_open()
@@ -189,6 +193,7 @@ class HyperFile:
             publisher.content, publisher.dirty, publisher.ahead, offset, length
         )
 
+    @tells_stale
     async def seek_data(self, offset: int) -> int:
         """The first offset from `offset` on where there is data, in steps of blocks.
 
@@ -201,6 +206,7 @@ class HyperFile:
             raise OSError(errno.ENXIO, f"there is no data from offset {offset} on key={self._key}")
         return max(found, offset)
 
+    @tells_stale
     async def seek_hole(self, offset: int) -> int:
         """The first offset from `offset` on where there is a hole, in steps of blocks; the end of
         the file counts as one. Raises as `seek_data`."""
@@ -224,6 +230,7 @@ class HyperFile:
 
     # -- changing -----------------------------------------------------------------------------
 
+    @tells_stale
     async def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> int:
         """Write `data` at `offset`; returns its length. What lies between the end of the file and
         `offset` becomes a hole. With mode `a`, only the end of the file can be written to.
@@ -231,7 +238,7 @@ class HyperFile:
         Do not change `data` before this returns. When it raises because of the store, a part of it
         may have been taken: write it again. Raises `ValueError` for a negative offset or a closed
         file, `io.UnsupportedOperation` for a file that is not open for writing, `OSError(EFBIG)`
-        past 2^63-1, `CheckpointTooLarge`, `FormatError`, and the store's errors.
+        past 2^63-1, `CheckpointTooLarge`, `StaleVersion`, `FormatError`, and the store's errors.
         """
         publisher, view = self._check_writable(), byte_view(data)
         check_end(offset, len(view), key=self._key)
@@ -245,6 +252,7 @@ class HyperFile:
             await self._write(publisher, offset, view)
         return len(view)
 
+    @tells_stale
     async def append(self, data: bytes | bytearray | memoryview) -> int:
         """Write `data` at the end of the file; returns the offset where it begins.
 
@@ -275,6 +283,7 @@ class HyperFile:
             await publisher.write_ahead()
             offset, view = end, view[len(piece) :]
 
+    @tells_stale
     async def zero(self, offset: int, length: int) -> None:
         """Make `[offset, offset + length)` read as zeros, as if they had been written; whole
         blocks become holes, which take up nothing. A file that ends before is made longer.
@@ -306,6 +315,7 @@ class HyperFile:
             publisher.dirty.grow(last * size)
             await self._write(publisher, last * size, memoryview(bytes(end - last * size)))
 
+    @tells_stale
     async def truncate(self, size: int) -> None:
         """Make the file `size` bytes long: what is behind is cut off, what is new is a hole.
 
@@ -359,6 +369,7 @@ class HyperFile:
 
     # -- publishing ---------------------------------------------------------------------------
 
+    @tells_stale
     async def flush(self) -> CommitResult | None:
         """Publish all changes as one checkpoint; None when there are none. Done once this returns.
 
@@ -373,7 +384,7 @@ class HyperFile:
         writer put behind the cut is gone. Attributes that were set here win.
 
         Also raises `NoSuchContainer` when it was removed, `CheckpointsExhausted`,
-        `CheckpointTooLarge`, `FormatError`, and the store's errors.
+        `CheckpointTooLarge`, `StaleVersion`, `FormatError`, and the store's errors.
         """
         self._check_open()
         publisher = self._publisher
@@ -452,6 +463,10 @@ class HyperFile:
             await self.abort()
 
     # -- checks -------------------------------------------------------------------------------
+
+    async def _refuse_stale(self, missing: MissingObject) -> None:
+        inode = self._content.inode
+        await refuse_stale(self._store, self._key, inode, missing, pinned=self._pinned)
 
     @property
     def _block_size(self) -> int:
