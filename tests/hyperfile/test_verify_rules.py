@@ -123,3 +123,13 @@ async def test_it_costs_one_request_more_for_an_object() -> None:
     await check_structure(store, KEY)
     alone = len(store.calls)
     assert alone <= len(store.objects) + 12
+
+
+async def test_a_damaged_part_of_a_checkpoint_that_is_gone_is_no_crash() -> None:
+    """It was: the search for what the damage makes unreadable asked for the checkpoint."""
+    store = golden_store("parted-parts")
+    del store.objects["parted-parts/0000000003.0"]
+    store.put("parted-parts/0000000003.3", store.body("parted-parts/0000000001.1"))
+    store.put("parted-parts/0000000006.0", store.body("parted-parts/0000000006.0")[:7876])
+    report = await verify_container(store, "parted-parts")
+    assert {each.object for each in report.errors} >= {"parted-parts/0000000003.3"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import FormatError, NoSuchCheckpoint
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.nodes import Node, decode_node, decode_root
 from hf_agent.hyperfile.objects import CheckpointObjects
@@ -38,7 +38,7 @@ async def find_affected(
     for number in search.open_checkpoints()[:_MAX_VERSIONS]:
         try:
             inode = await inode_at_checkpoint(store, inventory.key, number, checked=False)
-        except (FormatError, StoreNotFound):
+        except (FormatError, NoSuchCheckpoint, StoreNotFound):
             continue
         if inode.meta == inventory.meta:
             await search.walk(inode, number)
