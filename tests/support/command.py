@@ -46,7 +46,7 @@ def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
 def on_terminal(*args: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> tuple[int, str]:
     """Exit status of the command, and all that it wrote to the terminal on its standard error."""
     ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "240"}
     process = subprocess.Popen(
         command_line(*args), stdin=subprocess.DEVNULL, stdout=stdout, stderr=theirs, env=env
     )
