@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {
         *(
             "ingest.forward.stream_template",
+            "ingest.lines.start_pattern",
             "ingest.syslog.stream_template",
             "ingest.stream_name",
             "ingest.stream_patterns",
@@ -70,7 +71,14 @@ SANS_IO = (
     "ingest/append_protocol.py",
     "ingest/forward/reader.py",
     "ingest/forward/scan.py",
-    "ingest/lines.py",
+    "ingest/lines/assembly.py",
+    "ingest/lines/cri.py",
+    "ingest/lines/cri_multiline.py",
+    "ingest/lines/formats.py",
+    "ingest/lines/multiline.py",
+    "ingest/lines/open_groups.py",
+    "ingest/lines/parser.py",
+    "ingest/lines/start_pattern.py",
     "ingest/receive_buffer.py",
     "ingest/stream_name.py",
     "ingest/stream_patterns.py",

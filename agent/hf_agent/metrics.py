@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 
 from hf_agent import __version__
-from hf_agent.tallies import DurationTally, TrafficTallies
+from hf_agent.tallies import CountTally, DurationTally, TrafficTallies
 
 __all__ = ["PROTOCOLS", "Metrics"]
 
@@ -38,6 +38,8 @@ _REFUSE_REASONS = (
     "shutting_down",
 )
 _THROTTLE_REASONS = ("connection_rate", "stream_rate")
+_JOINS = ("cri", "multiline")
+_JOIN_ENDS = ("complete", "lines", "bytes", "time", "memory", "end")
 _FLUSH_FAILURES = ("retry", "conflict", "refused", "corrupt")
 _PREFLIGHT_RESULTS = ("ok", "retry", "refused")
 
@@ -81,6 +83,20 @@ class Metrics:
             "syslog_flawed_records",
             "Messages kept as a whole that do not parse, came in parts, or make no stream's name.",
             ("flaw",),
+        )
+        self.joined_records = CountTally(
+            "hf_agent_joined_records",
+            "Records of protocol lines that a stage may have joined, by what ended them.",
+            ("stage", "ended_by"),
+            [(stage, end) for stage in _JOINS for end in _JOIN_ENDS],
+            self.registry,
+        )
+        self.malformed_lines = CountTally(
+            "hf_agent_malformed_lines",
+            "Lines stored as they came because they are not what they should be.",
+            ("format",),
+            [("cri",)],
+            self.registry,
         )
         self.append_duration = duration("append_duration_seconds", "Received until durable.")
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))

@@ -8,14 +8,14 @@ thread may read it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-__all__ = ["DurationTally", "Traffic", "TrafficTallies"]
+__all__ = ["CountTally", "DurationTally", "Traffic", "TrafficTallies"]
 
 
 class Traffic:
@@ -52,6 +52,35 @@ class TrafficTallies(Collector):
             for protocol, traffic in list(self._traffic.items()):
                 family.add_metric((protocol,), float(getattr(traffic, name)))
             yield family
+
+
+class CountTally(Collector):
+    """A counter with labels, of which all series are known beforehand."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        series: Iterable[tuple[str, ...]],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._labels = labels
+        self._counts = dict.fromkeys(series, 0)
+        registry.register(self)
+
+    def add(self, *labels: str) -> None:
+        """Count one."""
+        self._counts[labels] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at each scrape."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, count in self._counts.items():
+            family.add_metric(labels, float(count))
+        yield family
 
 
 class DurationTally(Collector):

@@ -210,6 +210,62 @@ def test_what_a_forward_table_may_not_have(line: str, what: str) -> None:
     assert what in error_of(with_forward(line))
 
 
+LINES = MINIMAL.replace("[store]", 'protocol = "lines"\nstream = "app"\n[store]')
+
+
+def with_lines(*lines: str) -> str:
+    return LINES.replace("[store]", "\n".join(["[listen.lines]", *lines, "[store]"]))
+
+
+def test_a_lines_table_needs_its_protocol() -> None:
+    message = error_of(MINIMAL.replace("[store]", "[listen.lines]\ncri = true\n[store]"))
+    assert 'protocol "append" does not have this table' in message
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('format = "jsn"', 'not one of "raw", "json"; did you mean "json"?'),
+        ('time_key = "at"', 'format "raw" writes no keys'),
+        ('format = "json"\ntime_key = "$time"', "must not begin with $"),
+        ('format = "json"\nmessage_key = "a\\"b"', "nor hold quotes"),
+        ('format = "json"\nmessage_key = ""', "what a line says needs a key"),
+        ('format = "json"\npid_key = "time"', "the same as time_key"),
+        ('format = "json"\nstream_key = "s"', "remove this key, or set cri"),
+        ("cri = 1", "not a flag"),
+        ("start_pattern = '('", "missing )"),
+        ("start_pattern = '(?=a)'", "not a regular expression (RE2 syntax)"),
+        ("start_pattern = '\\Aa'", "'\\A' cannot stand here"),
+        ("max_group_lines = 0", "must be from 1 to 100000"),
+        ('max_group_bytes = "1GiB"', "must be from 1 to 268435456"),
+        ("max_group_wait = 0", "must be from 0.001 to 3600"),
+        ("start = 'x'", "the nearest known key is listen[0].lines.start_pattern"),
+    ],
+)
+def test_what_a_lines_table_may_not_have(line: str, what: str) -> None:
+    assert what in error_of(with_lines(line))
+
+
+def test_a_lines_table_may_have_all_its_keys() -> None:
+    config = parse(
+        with_lines(
+            'format = "json"',
+            'time_key = "t"',
+            'pid_key = ""',
+            'uid_key = ""',
+            'stream_key = "s"',
+            'message_key = "m"',
+            "cri = true",
+            "start_pattern = '^\\d{4}-'",
+            "max_group_lines = 50",
+            'max_group_bytes = "64KiB"',
+            'max_group_wait = "250ms"',
+        ),
+        environment={},
+    )
+    assert config.listen[0].lines.max_group_wait == 0.25
+
+
 def test_two_forward_users_cannot_have_one_name() -> None:
     user = '[[listen.forward.users]]\nname = "a"\npassword = "b"'
     assert "the same name" in error_of(with_forward('shared_key = "k"', user, user))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import Raw
 
-from hf_agent.config import Forward
+from hf_agent.config import Forward, Lines
 from hf_agent.ingest.append_errors import ProtocolError
 from hf_agent.ingest.append_messages import Hello
 from hf_agent.ingest.append_protocol import (
@@ -30,11 +30,12 @@ from hf_agent.ingest.forward.chunk import check_options, parts
 from hf_agent.ingest.forward.formats import Format, fallback_format, own_format
 from hf_agent.ingest.forward.messages import Events, ForwardMessage
 from hf_agent.ingest.forward.reader import MessageReader
-from hf_agent.ingest.lines import LinesParser, StreamNamed
+from hf_agent.ingest.lines.parser import LinesParser, StreamNamed
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.syslog.framing import FramingEvent, Messages, Part, PlainLines, SyslogFraming
 from hf_agent.ingest.syslog.json_line import json_line
 from hf_agent.ingest.syslog.message import parse_message
+from support.assembled import Assembled
 from support.forward_wire import event_time, pack, packed, stream_of
 from support.wire import frame
 
@@ -162,6 +163,44 @@ def _line_events(named: bool, pieces: Sequence[bytes]) -> list[Any]:
 
 
 _LINES: Final = (b"app/web\n", b"one\n", b"\n\r\n\x00\xff\n", b"x" * 999 + b"\n", b"rest")
+
+
+def _assembled_events(config: Lines, pieces: Sequence[bytes]) -> list[Any]:
+    made = Assembled(config, max_record_bytes=3000)
+    try:
+        for piece in pieces:
+            made.receive(piece, piece_bytes=500)
+        made.end()
+    except ProtocolError as error:
+        return [made.stored, made.records, str(error.code)]
+    return [made.stored, made.records, made.ended, made.malformed, ""]
+
+
+_JSON: Final = Lines(format="json")
+_JOINED: Final = Lines(start_pattern="[a-m]|^\\d\\d", max_group_lines=5, max_group_bytes=200)
+_CRI: Final = Lines(cri=True, max_group_lines=5, max_group_bytes=200)
+_CRI_JOINED: Final = Lines(cri=True, start_pattern="[a-m]", format="json", max_group_lines=5)
+_MANY_LINES: Final = (
+    *_LINES,
+    b"2026 start\n at a\n at b\nc\n",
+    b"2026-01-31T12:00:00.1Z stdout P part \n2026-01-31T12:00:00.2Z stdout F end\n",
+    b"2026-01-31T12:00:00.3Z stderr F a\n2026-01-31T12:00:00.3Z stderr P \xff\n",
+    "2026 stdout F é\u2028\x01\n".encode(),
+)
+_lines = st.lists(
+    st.one_of(
+        st.binary(max_size=99).map(lambda b: b + b"\n"),
+        st.text(max_size=20).map(lambda text: f"{text}\n".encode()),
+        st.builds(
+            lambda stream, tag, log: b"2026 %b %b %b\n" % (stream, tag, log.replace(b"\n", b"")),
+            st.sampled_from((b"stdout", b"stderr")),
+            st.sampled_from((b"P", b"F")),
+            st.binary(max_size=99),
+        ),
+    ),
+    min_size=1,
+    max_size=30,
+).map(b"".join)
 
 
 # Protocol `forward`: messages, and what their events become in each format.
@@ -321,5 +360,16 @@ TARGETS: Final = {
     "lines, named": Target(
         partial(_line_events, True), _LINES, _streams.map(lambda name: f"{name}\n".encode()), LIMIT
     ),
+    **{
+        f"lines, {name}": Target(
+            partial(_assembled_events, config), _MANY_LINES, _lines, 24 * UNPACKED
+        )
+        for name, config in (
+            ("json", _JSON),
+            ("joined", _JOINED),
+            ("cri", _CRI),
+            ("cri, joined, json", _CRI_JOINED),
+        )
+    },
     "forward": Target(_forward_events, _FORWARD, _from_shippers, 24 * UNPACKED),
 }

@@ -10,35 +10,8 @@ import pytest
 
 from hf_agent.ingest.endpoint import FIRST_LINE
 from hf_agent.ingest.sink import Rejected
+from support.lines_client import LinesClient
 from support.listening import listening
-
-TIMEOUT = 20.0
-
-
-class LinesClient:
-    """What a shipper does: writes, shuts down its side, reads until the end."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def connect(cls, path: Path) -> LinesClient:
-        return cls(*await asyncio.open_unix_connection(str(path)))
-
-    async def answer(self) -> bytes:
-        """What the agent says until it closes; ends in `RESET` when that is no end of file."""
-        said = b""
-        async with asyncio.timeout(TIMEOUT):
-            try:
-                while chunk := await self.reader.read(1000):
-                    said += chunk
-            except ConnectionError:
-                said += b"RESET"
-        return said
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 async def test_lines_are_kept_byte_for_byte_and_end_of_file_acknowledges_them(
@@ -81,13 +54,7 @@ async def test_any_cuts_give_the_same_lines_in_order(tmp_path: Path) -> None:
             for _ in range(150)
         )
         client = await LinesClient.connect(setup.path)
-        place = 0
-        while place < len(text):
-            size = rng.choice((1, 100, 70_000, 300_000))
-            client.writer.write(text[place : place + size])
-            await client.writer.drain()
-            place += size
-        client.writer.write_eof()
+        await client.send_in_pieces(text, rng)
         assert await client.answer() == b""
         assert setup.sink.content("app") == text
         assert setup.sink.records("app") == 150

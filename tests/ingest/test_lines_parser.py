@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
-from hf_agent.ingest.lines import Lines, LinesParser, StreamNamed
+from hf_agent.ingest.lines.parser import Lines, LinesParser, StreamNamed
 from hf_agent.ingest.receive_buffer import LARGEST, ReceiveBuffer
 
 

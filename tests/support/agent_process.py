@@ -27,6 +27,7 @@ class AgentProcess:
         flush: str = 'interval = "200ms"',
         env: Mapping[str, str] | None = None,
         lines_stream: str = "lines",
+        lines: str = "",
         forward: str = "",
         max_record_bytes: str = "8MiB",
         syslog: Mapping[str, str] | None = None,
@@ -68,6 +69,8 @@ path = "{self.lines_socket}"
 protocol = "lines"
 max_record_bytes = "{max_record_bytes}"
 stream = "{lines_stream}"
+[listen.lines]
+{lines}
 [[listen]]
 path = "{self.forward_socket}"
 protocol = "forward"

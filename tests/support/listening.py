@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_agent.clock import Clock, SystemClock
-from hf_agent.config import Forward, Syslog
+from hf_agent.config import Forward, Lines, Syslog
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
@@ -40,6 +40,7 @@ class SocketConfig:
     max_record_bytes: int = 1 << 20
     forward: Forward = field(default_factory=Forward)
     syslog: Syslog = field(default_factory=Syslog)
+    lines: Lines = field(default_factory=Lines)
 
 
 class Setup:
@@ -91,6 +92,7 @@ async def listening(
     forward: Forward | None = None,
     syslog: Syslog | None = None,
     access: Mapping[str, Any] | None = None,
+    lines: Lines | None = None,
 ) -> AsyncIterator[Setup]:
     """A listener that is closed at the end, with everything of it gone.
 
@@ -105,6 +107,7 @@ async def listening(
         forward=forward or Forward(),
         syslog=syslog or Syslog(),
         **(access or {}),
+        lines=lines or Lines(),
     )
     setup = Setup(config, clock or SystemClock(), budget_bytes)
     await setup.listener.start()

@@ -9,13 +9,17 @@ from hf_agent.config.location import KeyPath
 from hf_agent.config.model import Config, Forward, Listen
 from hf_agent.ingest.stream_name import is_stream_name
 
-__all__ = ["check_forward"]
+__all__ = ["KEY_RULE", "Require", "check_forward", "is_key"]
 
 _KIB = 1 << 10
 _GIB = 1 << 30
 _BESIDE = 64 << 10
 """What stands in a receive buffer beside a message."""
 _KEY = re.compile(r"""[^"\\\x00-\x1f\x7f$][^"\\\x00-\x1f\x7f]{0,199}""")
+KEY_RULE = (
+    "not a key: it must not begin with $, nor hold quotes, backslashes or control characters, "
+    "and have at most 200 characters"
+)
 _RESERVED = frozenset(("bytes", "ext", "float", "map", "metadata", "msgpack"))
 """With a `$` in front they stand for what JSON cannot say (docs/forward-protocol.md)."""
 
@@ -24,6 +28,11 @@ class Require(Protocol):
     """Notes a problem unless `holds`; silent where a key was found wrong already."""
 
     def __call__(self, holds: bool, what: str, path: KeyPath, *also: KeyPath) -> None: ...
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` can be the key of something in a line of JSON."""
+    return _KEY.fullmatch(text) is not None
 
 
 def check_forward(config: Config, listen: Listen, at: KeyPath, require: Require) -> None:
@@ -62,9 +71,8 @@ def _check_keys(forward: Forward, at: KeyPath, require: Require) -> None:
     for name in ("time_key", "tag_key", "message_key"):
         key = getattr(forward, name)
         require(
-            not key or _KEY.fullmatch(key) is not None,
-            "not a key: it must not begin with $, nor hold quotes, backslashes or control "
-            "characters, and have at most 200 characters",
+            not key or is_key(key),
+            KEY_RULE,
             (*at, name),
         )
     for name in ("time_key", "tag_key"):

@@ -23,6 +23,7 @@ __all__ = [
     "ForwardUser",
     "Http",
     "Kind",
+    "Lines",
     "Listen",
     "Log",
     "Store",
@@ -101,6 +102,23 @@ class Syslog(Struct, frozen=True, kw_only=True):
     datagram_queue: Count = 0
 
 
+class Lines(Struct, frozen=True, kw_only=True):
+    """`[listen.lines]`: of a socket with protocol `lines`"""
+
+    format: Literal["raw", "json"] = "raw"
+    time_key: str = "time"
+    pid_key: str = "pid"
+    uid_key: str = "uid"
+    stream_key: str = "stream"
+    message_key: str = "message"
+    cri: bool = False
+    start_pattern: str = ""
+    max_group_lines: Count = 1000
+    max_group_bytes: Size = 1 << 20
+    max_group_wait: Duration = 1.0
+    say_ok: bool = False
+
+
 class Listen(Struct, frozen=True, kw_only=True):
     """`[[listen]]`: one Unix socket"""
 
@@ -123,6 +141,7 @@ class Listen(Struct, frozen=True, kw_only=True):
     max_record_bytes: Size = 8 << 20
     forward: Forward = Forward()
     syslog: Syslog = Syslog()
+    lines: Lines = Lines()
 
 
 class Wal(Struct, frozen=True, kw_only=True):

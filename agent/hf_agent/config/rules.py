@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hf_agent.config.access_rules import check_access
 from hf_agent.config.errors import Problems
 from hf_agent.config.forward_rules import check_forward
+from hf_agent.config.lines_rules import check_lines
 from hf_agent.config.listen_address import parse_listen_address
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import FIRST_LINE, Config, Listen
@@ -125,6 +126,7 @@ class _Rules:
             check_access(listen, at, self._require)
             check_forward(config, listen, (*at, "forward"), self._require)
             check_syslog(listen, (*at, "syslog"), self._require)
+            check_lines(listen, (*at, "lines"), self._require)
 
     def _stream(self, listen: Listen, path: KeyPath, protocol: KeyPath) -> None:
         if listen.protocol == "append":

@@ -154,6 +154,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Whether something must still be waited for before the connection can be closed."""
         return bool(self._acks)
 
+    def _all_done(self) -> None:
+        """The client ended its side, and all that it sent is durable: the connection closes now."""
+
     def _closed(self) -> None:
         """The transport is gone."""
 
@@ -243,7 +246,11 @@ class Connection(asyncio.BufferedProtocol, ABC):
         else:
             self._waits.add(Wait.MEMORY)
             self._pause_reading()
-            self._share.wait(self._buffer.needed)
+            self._share.wait(self._needed())
+
+    def _needed(self) -> int:
+        """Bytes of memory to hold in all for the message under way to go on."""
+        return self._buffer.needed
 
     def _make_room(self) -> bool:
         if not self._acks:
@@ -459,6 +466,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
             if self._lingers and not self._eof:
                 self._linger(transport)
                 return
+        elif self._eof and not self._outstanding():
+            self._all_done()
         transport.close()
 
     def _linger(self, transport: asyncio.Transport) -> None:

@@ -14,6 +14,7 @@ from hf_agent.ingest.append_errors import ErrorCode
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.settings import ForwardConfig
+from hf_agent.ingest.lines.settings import LinesConfig
 from hf_agent.ingest.log_limit import LogLimiter
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.rate_limits import RateConfig, RateLimits
@@ -71,6 +72,8 @@ class ListenConfig(AccessConfig, RateConfig, Protocol):
     def forward(self) -> ForwardConfig: ...
     @property
     def syslog(self) -> SyslogConfig: ...
+    @property
+    def lines(self) -> LinesConfig: ...
 
 
 @dataclass(slots=True)

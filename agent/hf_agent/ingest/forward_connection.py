@@ -31,7 +31,8 @@ from hf_agent.ingest.forward.handshake import Handshake
 from hf_agent.ingest.forward.messages import Events, Ping, chunk_text
 from hf_agent.ingest.forward.reader import MessageReader
 from hf_agent.ingest.forward.settings import ForwardSettings, Route
-from hf_agent.ingest.receive_buffer import Holding, ReceiveBuffer
+from hf_agent.ingest.receive_buffer import ReceiveBuffer
+from hf_agent.ingest.received_and_work import ReceivedAndWork
 from hf_agent.ingest.sink import WHOLE_CHUNK, ChunkMark, Rejected
 from hf_agent.ingest.stream_name import STREAM_NAME_RULE
 
@@ -50,7 +51,7 @@ class ForwardConnection(Connection):
     def __init__(self, endpoint: Endpoint, settings: ForwardSettings) -> None:
         super().__init__(endpoint)
         self._settings = settings
-        self._holding = _ReceivedAndWork(self._share)
+        self._holding = ReceivedAndWork(self._share)
         self._buffer = ReceiveBuffer(self._holding)
         self._reader = MessageReader(settings.max_message_bytes, self._buffer)
         self._handshake: Handshake | None = None
@@ -344,24 +345,6 @@ class _Work:
         self.steps = steps
         self.part: Part | None = None
         """Made, and not appended yet."""
-
-
-class _ReceivedAndWork:
-    """What a connection holds: the receive buffer's memory, and some to work in."""
-
-    __slots__ = ("_share", "work")
-
-    def __init__(self, share: Holding) -> None:
-        self._share = share
-        self.work = 0
-
-    def resize(self, nbytes: int) -> bool:
-        """See `Holding.resize`."""
-        return self._share.resize(nbytes + self.work)
-
-    def touch(self) -> None:
-        """See `Holding.touch`."""
-        self._share.touch()
 
 
 def _progress(work: _Work, part: Part) -> int:

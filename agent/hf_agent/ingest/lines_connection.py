@@ -1,7 +1,8 @@
 """A connection of protocol `lines`: newline-framed bytes in, nothing out.
 
-End of file is the only acknowledgement. So that it can be told from a connection that the agent
-ends for another reason, the agent then writes one line first, which begins with `error`.
+End of file is the acknowledgement. So that it can be told from a connection that the agent ends for
+another reason, the agent then writes one line first, which begins with `error`. For clients that
+cannot tell end of file from a reset, it can be had to say `ok` before an end of file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from hf_agent.ingest.append_errors import ErrorCode
 from hf_agent.ingest.connection import Connection
 from hf_agent.ingest.durable_acks import Acknowledged
 from hf_agent.ingest.endpoint import FIRST_LINE, Endpoint
-from hf_agent.ingest.lines import Lines, LinesParser, StreamNamed
+from hf_agent.ingest.lines.parser import Lines, LinesParser, StreamNamed
 from hf_agent.ingest.sink import Rejected
 
 __all__ = ["LinesConnection"]
@@ -63,6 +64,10 @@ class LinesConnection(Connection):
             return
         self._parser.consume()
         self._taken(receipt, 1, self._stream, lines.records, nbytes)
+
+    def _all_done(self) -> None:
+        if self._endpoint.config.lines.say_ok:
+            self._write(b"ok\n")
 
     def _acknowledge(self, acknowledged: Acknowledged) -> None:
         """Nothing to say: the client learns it from the end of file."""

@@ -11,12 +11,14 @@ from hf_agent.ingest.acceptor import Acceptor, HeldAcceptor
 from hf_agent.ingest.admission import Admission, UnknownAccount
 from hf_agent.ingest.allowed_streams import AllowedStreams
 from hf_agent.ingest.append_connection import AppendConnection
+from hf_agent.ingest.assembled_lines_connection import AssembledLinesConnection
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.connection import Connection
 from hf_agent.ingest.datagram_queue import size_queue
 from hf_agent.ingest.endpoint import Endpoint, ListenConfig
 from hf_agent.ingest.forward.settings import ForwardSettings
 from hf_agent.ingest.forward_connection import ForwardConnection
+from hf_agent.ingest.lines.settings import LinesSettings
 from hf_agent.ingest.lines_connection import LinesConnection
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
@@ -77,7 +79,7 @@ class Listener:
             config.path, mode=config.mode, owner=config.owner, group=config.group
         )
         if config.protocol == "lines":
-            self._acceptor = HeldAcceptor(listening, self._lines_connection, endpoint.clock)
+            self._acceptor = HeldAcceptor(listening, self._lines_factory(), endpoint.clock)
         elif config.protocol == "forward":
             self._acceptor = Acceptor(listening, self._forward_factory(), endpoint.clock)
         elif config.protocol == "syslog":
@@ -178,5 +180,14 @@ class Listener:
         )
         return lambda: ForwardConnection(endpoint, settings)
 
-    def _lines_connection(self) -> Connection:
-        return LinesConnection(self._endpoint)
+    def _lines_factory(self) -> Callable[[], Connection]:
+        endpoint = self._endpoint
+        settings = LinesSettings(
+            endpoint.config.lines,
+            max_record_bytes=endpoint.config.max_record_bytes,
+            joined=endpoint.metrics.joined_records.add,
+            malformed=lambda: endpoint.metrics.malformed_lines.add("cri"),
+        )
+        if settings.is_plain:
+            return lambda: LinesConnection(endpoint)
+        return lambda: AssembledLinesConnection(endpoint, settings)

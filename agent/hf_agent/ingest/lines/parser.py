@@ -1,4 +1,4 @@
-"""Protocol `lines` without I/O: bytes in, whole lines out, byte for byte as they came.
+"""Bytes in, whole lines out, byte for byte as they came.
 
 Lines are not looked at one by one: what has arrived up to its last newline is one piece. Only a
 piece that is longer than a line may be is taken apart, at newlines, into pieces that are not.
@@ -69,6 +69,18 @@ class LinesParser:
         self._naming = False
         self.buffer.consume(self._taken)
         self._taken = self._searched = 0
+
+    def shorten(self, lines: Lines, nbytes: int) -> Lines:
+        """The first of the lines that `next` gave: at most `nbytes` of them, but at least one."""
+        if len(lines.data) <= nbytes:
+            return lines
+        buffer = self.buffer
+        data, start = buffer.data, buffer.start
+        last = data.rfind(_NEWLINE, start, start + nbytes)
+        if last < 0:
+            last = data.find(_NEWLINE, start + nbytes, start + self._taken)
+        self._taken = last + 1 - start
+        return Lines(buffer.view[start : last + 1], data.count(_NEWLINE, start, last + 1))
 
     def rest(self) -> Lines | None:
         """At the end of the input: the last line, which has no newline. None: there is none."""
