@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_agent.config import Lines
 from hf_agent.ingest.endpoint import FIRST_LINE
 from hf_agent.ingest.sink import Rejected
 from support.lines_client import LinesClient
@@ -200,3 +201,40 @@ async def test_a_stop_waits_for_what_a_client_has_ended(tmp_path: Path) -> None:
         await closing
         assert await client.answer() == b""
         client.close()
+
+
+@pytest.mark.parametrize("config", [Lines(say_ok=True), Lines(say_ok=True, format="json")])
+async def test_ok_is_said_when_all_is_durable_and_end_of_file_follows(
+    tmp_path: Path, config: Lines
+) -> None:
+    async with listening(tmp_path, protocol="lines", lines=config) as setup:
+        setup.sink.durability_held = True
+        client = await LinesClient.connect(setup.path)
+        client.writer.write(b"one\ntwo")
+        client.writer.write_eof()
+        await setup.sink.until(lambda: setup.sink.records("app") == 2)
+        waiting = asyncio.create_task(client.answer())
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "not durable yet"
+        setup.sink.make_durable()
+        assert await waiting == b"ok\n"
+        client.close()
+
+
+async def test_ok_is_not_said_to_who_is_refused_or_stopped(tmp_path: Path) -> None:
+    config = Lines(say_ok=True)
+    async with listening(tmp_path, protocol="lines", lines=config, max_record_bytes=100) as setup:
+        refused = await LinesClient.connect(setup.path)
+        refused.writer.write(b"x" * 200)
+        refused.writer.write_eof()
+        said = await refused.answer()
+        assert said.startswith(b"error record_too_large") and b"ok" not in said
+        stopped = await LinesClient.connect(setup.path)
+        stopped.writer.write(b"one\n")
+        await setup.sink.until(lambda: setup.sink.records("app") == 1)
+        answer = asyncio.create_task(stopped.answer())
+        await setup.listener.close(5.0)
+        said = await answer
+        assert said.startswith(b"error shutting_down") and b"ok" not in said
+        refused.close()
+        stopped.close()
