@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
+from hf_agent.ingest.lines.newlines import count_newlines
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.stream_name import (
     MAX_STREAM_NAME_BYTES,
@@ -80,7 +81,7 @@ class LinesParser:
         if last < 0:
             last = data.find(_NEWLINE, start + nbytes, start + self._taken)
         self._taken = last + 1 - start
-        return Lines(buffer.view[start : last + 1], data.count(_NEWLINE, start, last + 1))
+        return Lines(buffer.view[start : last + 1], count_newlines(data, start, last + 1))
 
     def rest(self) -> Lines | None:
         """At the end of the input: the last line, which has no newline. None: there is none."""
@@ -105,7 +106,7 @@ class LinesParser:
             buffer.wanted = self._max + 1
             return None
         self._taken = last + 1 - start
-        return Lines(buffer.view[start : last + 1], data.count(_NEWLINE, start, last + 1))
+        return Lines(buffer.view[start : last + 1], count_newlines(data, start, last + 1))
 
     def _name(self) -> StreamNamed | None:
         buffer = self.buffer
