@@ -76,6 +76,7 @@ SANS_IO = (
     "ingest/lines/cri_multiline.py",
     "ingest/lines/formats.py",
     "ingest/lines/multiline.py",
+    "ingest/lines/newlines.py",
     "ingest/lines/open_groups.py",
     "ingest/lines/parser.py",
     "ingest/lines/start_pattern.py",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
+from hf_agent.ingest.lines.newlines import count_newlines
 from hf_agent.ingest.lines.parser import Lines, LinesParser, StreamNamed
 from hf_agent.ingest.receive_buffer import LARGEST, ReceiveBuffer
 
@@ -135,3 +136,13 @@ def test_a_first_line_that_is_no_stream_name_is_refused(first: bytes) -> None:
 
 def test_half_a_name_at_the_end_names_nothing() -> None:
     assert parse([b"app"], 100, named=True) == []
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 47, 48, 49, 200, 5000, 100_000])
+def test_lines_are_counted_right_however_long_they_are(length: int) -> None:
+    data = bytearray((b"x" * (length - 1) + b"\n") * max(3, 50_000 // length))
+    for start, end in ((0, len(data)), (1, len(data) - 1), (length, 2 * length), (5, 5)):
+        assert count_newlines(data, start, end) == bytes(data)[start:end].count(b"\n")
+    # What the beginning looks like is not what the rest is.
+    mixed = bytearray(b"x" * 10_000 + b"\n" * 10_000 + b"x" * 10_000)
+    assert count_newlines(mixed, 0, len(mixed)) == 10_000

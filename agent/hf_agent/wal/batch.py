@@ -48,6 +48,10 @@ LARGE = 16 << 10
 PART_OVERHEAD = HEADER_BYTES + 8 + 48
 """Upper bound of what a record takes beside its payload: header, padding, index entries."""
 
+_SHORT = 1 << 20
+"""Up to this size a checksum takes less time than to get the GIL back, for which this thread would
+wait after each buffer of a batch while the other one receives."""
+_WITH_GIL, _WITHOUT_GIL = 0, 1
 _COMMIT = struct.Struct("<IIQ")
 _PADDING = [bytes(count) for count in range(8)]
 _NO_HEADER = bytes(HEADER_BYTES)
@@ -191,7 +195,8 @@ def encode(items: Sequence[Item], seed: int, offset: int, batch: int, time_ns: i
         at = header + HEADER_BYTES
         crc = 0
         for cut, buffer in cuts[low:high]:
-            crc = crc32c(buffer, crc32c(view[at:cut], crc))
+            before = crc32c(view[at:cut], crc)
+            crc = crc32c(buffer, before, _WITH_GIL if len(buffer) <= _SHORT else _WITHOUT_GIL)
             at = cut
         crc = crc32c(view[at:end], crc)
         flags = END if index == last else 0
