@@ -11,6 +11,7 @@ import pytest
 from hf_agent.hyperfile import FileOptions, HyperFile, ReadOnlyLayout
 from hf_agent.hyperfile.check import check_structure
 from hf_agent.hyperfile.inode import decode_inode
+from hf_agent.hyperfile.verify import verify_container
 from support.golden import MANIFEST, checkpoints_of, golden_store
 from support.memory_store import MemoryStore
 from support.skipping_clock import SkippingClock
@@ -80,6 +81,8 @@ async def test_it_is_continued_in_its_own_format(name: str, part_bytes: int) -> 
         assert [str(each) for each in violations if each.certain] == []
         assert file.inode.meta == meta
     await file.close()
+    report = await verify_container(store, name)
+    assert (report.errors, report.size) == ([], len(content))
     for number, expected in states.items():
         old = await open_golden(store, name, checkpoint=number)
         assert await old.pread(0, old.size) == expected

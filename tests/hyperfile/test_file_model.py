@@ -7,9 +7,10 @@ import itertools
 import os
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -34,6 +36,7 @@ from hf_agent.hyperfile import (
 )
 from hf_agent.hyperfile.check import check_structure
 from hf_agent.hyperfile.file.options import Mode
+from hf_agent.hyperfile.verify import verify_container
 from hf_agent.store.base import Store
 from hf_agent.store.directory import DirectoryStore
 from support.file_model import FileModel
@@ -50,7 +53,13 @@ STEPS = int(os.environ.get("HF_AGENT_STEPS", "8000"))
 SHRINK = "HF_AGENT_SHRINK" in os.environ
 """Look for the shortest failing run, which takes minutes."""
 STEPS_EACH = 50
-MACHINES = 15
+MACHINES = 20
+"""Among which the steps are divided evenly, but for those on S3."""
+ON_S3 = 25
+"""There each step takes some requests of a server: so many times fewer of them."""
+SEEN_AFTER = 3000
+"""Steps after which a machine must have met everything that it is for."""
+MUST_MEET = {"conflict", "on top of another", "discarded", "reopened", "went back", "rolled back"}
 
 Name = Literal["fail", "retry"]
 NAMES: tuple[Name, Name] = ("fail", "retry")
@@ -64,6 +73,10 @@ class FileMachine(RuleBasedStateMachine):
 
     pointer_format = 3
     block_size = 4096
+    steps = 0
+    """Of all machines of the class."""
+    counts: ClassVar[Counter[str]] = Counter()
+    """What came of them that must not be missed out."""
     far = 0
     """Blocks left out between those that offsets are drawn from: for maps of many nodes."""
 
@@ -78,6 +91,9 @@ class FileMachine(RuleBasedStateMachine):
         self.files: dict[str, HyperFile] = {}
         self.models: dict[str, FileModel] = {}
         self.modes: dict[int, int] = {0: 0o100644}
+
+    elsewhere = False
+    """Whether on another store than in memory, which does not show in what order it is written."""
 
     def make_store(self) -> Store:
         return MemoryStore()
@@ -137,6 +153,13 @@ class FileMachine(RuleBasedStateMachine):
         block = at[0] + (at[0] - 6) * self.far if at[0] > 6 else at[0]
         return max(block * self.block_size + at[1], 0)
 
+    @invariant()
+    def count(self) -> None:
+        type(self).steps += 1
+
+    def met(self, what: str) -> None:
+        self.counts[what] += 1
+
     # -- changes ------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), at=edges, to=edges, zeros=st.booleans())
@@ -190,6 +213,7 @@ class FileMachine(RuleBasedStateMachine):
         self.clock.now += 10
         changed = model.dirty or bool(model.attributes)
         if changed and name == "fail" and model.base != self.newest:
+            self.met("conflict")
             for _ in range(2):
                 with pytest.raises(ConflictError):
                     self.run(file.flush())
@@ -201,6 +225,8 @@ class FileMachine(RuleBasedStateMachine):
             return
         assert result is not None
         theirs = self.states[self.newest]
+        if model.base != self.newest:
+            self.met("on top of another")
         content = bytes(model.content) if model.base == self.newest else model.on_top_of(theirs)
         assert result.checkpoint > self.newest
         assert (file.checkpoint, file.size) == (result.checkpoint, result.size)
@@ -224,11 +250,15 @@ class FileMachine(RuleBasedStateMachine):
             of_newest = [name for name in made if f"/{self.newest:010d}" in name]
             last = f"{KEY}/{self.newest:010d}" + (".0" if self.pointer_format >= 3 else "")
             assert of_newest[-1] == last
+            if len(of_newest) > 1:
+                self.met("parts")
             self.store.calls.clear()
 
     @rule(name=st.sampled_from(NAMES))
     def discard(self, name: Name) -> None:
         file, model = self.files[name], self.models[name]
+        if file.dirty:
+            self.met("discarded")
         file.discard()
         assert not file.dirty
         self.models[name] = FileModel(bytearray(self.states[model.base]), model.base)
@@ -250,6 +280,7 @@ class FileMachine(RuleBasedStateMachine):
         self.run(self.files[name].abort())
         assert self.files[name].closed
         self.open(name, mode)
+        self.met("reopened")
         if mode == "a":
             self.append(name, 100)
             self.flush(name)
@@ -259,6 +290,7 @@ class FileMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1 << 20))
     @precondition(lambda self: self.newest)
     def roll_back(self, which: int) -> None:
+        self.met("rolled back")
         number = sorted(self.times)[which % len(self.times)]
         self.clock.now += 10
         result = self.run(rollback(self.store, KEY, number, clock=self.clock, rng=self.rng))
@@ -301,6 +333,7 @@ class FileMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1 << 20), by_time=st.booleans())
     @precondition(lambda self: self.newest)
     def go_back(self, which: int, by_time: bool) -> None:
+        self.met("went back")
         number = sorted(self.times)[which % len(self.times)]
         when: dict[str, Any] = {"checkpoint": number}
         if by_time:
@@ -329,6 +362,13 @@ class FileMachine(RuleBasedStateMachine):
             assert start == stop or stop <= min(len(left), len(right))
 
     @rule()
+    def verify(self) -> None:
+        report = self.run(verify_container(self.store, KEY))
+        assert report.errors == []
+        assert (report.checkpoint, report.versions) == (self.newest, len(self.times))
+        assert report.size == len(self.states[self.newest])
+
+    @rule()
     def history(self) -> None:
         async def listed() -> list[tuple[int, float, int]]:
             return [
@@ -340,11 +380,14 @@ class FileMachine(RuleBasedStateMachine):
         assert self.run(listed()) == expected
 
 
-def run_machine(machine: type[FileMachine], examples: int) -> None:
+def run_machine(machine: type[FileMachine], *, on_s3: bool = False) -> None:
+    machine.steps, machine.counts = 0, Counter()
+    # The first example of a machine is the simplest, which does nothing.
+    examples = max(STEPS // STEPS_EACH // MACHINES // (ON_S3 if on_s3 else 1), 2)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=max(examples, 1),
+            max_examples=examples,
             stateful_step_count=STEPS_EACH,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -353,53 +396,70 @@ def run_machine(machine: type[FileMachine], examples: int) -> None:
             print_blob=True,
         ),
     )
+    print(f"{machine.steps} steps: {dict(machine.counts)}")
+    assert machine.steps >= examples * STEPS_EACH // 2
+    if machine.steps >= SEEN_AFTER:
+        parts = {"parts"} if machine.pointer_format >= 3 and not machine.elsewhere else set()
+        assert not (MUST_MEET | parts) - machine.counts.keys()
 
 
-@pytest.mark.parametrize("block_size", [4096, 65536])
-@pytest.mark.parametrize("pointer_format", [1, 2, 3, 4])
+every_format = pytest.mark.parametrize("pointer_format", [1, 2, 3, 4])
+both_sizes = pytest.mark.parametrize("block_size", [4096, 65536])
+
+
+@both_sizes
+@every_format
 def test_a_file_is_what_was_written_to_it(pointer_format: int, block_size: int) -> None:
     class Machine(FileMachine):
         pass
 
     Machine.pointer_format, Machine.block_size = pointer_format, block_size
-    run_machine(Machine, STEPS // STEPS_EACH // MACHINES)
+    run_machine(Machine)
 
 
-@pytest.mark.parametrize("pointer_format", [2, 3, 4])
+@every_format
 def test_a_file_with_a_deep_map_is_what_was_written_to_it(pointer_format: int) -> None:
     class Machine(FileMachine):
         far = 150
 
     Machine.pointer_format = pointer_format
-    run_machine(Machine, STEPS // STEPS_EACH // MACHINES)
+    run_machine(Machine)
 
 
-@pytest.mark.parametrize("pointer_format", [1, 2, 3, 4])
-def test_the_same_on_the_directory_store(pointer_format: int) -> None:
+@both_sizes
+@every_format
+def test_the_same_on_the_directory_store(pointer_format: int, block_size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         counter = itertools.count()
 
         class Machine(FileMachine):
+            elsewhere = True
+
             def make_store(self) -> Store:
                 place = Path(folder) / str(next(counter))
                 return DirectoryStore(place, clock=SystemClock(), rng=random.Random(1))
 
-        Machine.pointer_format = pointer_format
-        run_machine(Machine, STEPS // STEPS_EACH // MACHINES)
+        Machine.pointer_format, Machine.block_size = pointer_format, block_size
+        run_machine(Machine)
 
 
-@pytest.mark.parametrize("pointer_format", [1, 2, 3, 4])
-def test_the_same_on_s3(request: pytest.FixtureRequest, pointer_format: int) -> None:
-    if not ON_DEMAND:
-        pytest.skip("set HF_AGENT_STEPS to run it: each step takes some requests of a server")
+@both_sizes
+@every_format
+def test_the_same_on_s3(
+    request: pytest.FixtureRequest, pointer_format: int, block_size: int
+) -> None:
+    if not ON_DEMAND and block_size == (65536 if pointer_format % 2 else 4096):
+        pytest.skip("set HF_AGENT_STEPS for this format with this block size on S3, too")
     server: MotoS3 = request.getfixturevalue("moto_s3")
 
     class Machine(FileMachine):
+        elsewhere = True
+
         def make_store(self) -> Store:
             from hf_agent.store.s3 import S3Store
 
             bucket = server.make_bucket()
             return S3Store(bucket, "prefix", options=server.options(), clock=SystemClock())
 
-    Machine.pointer_format = pointer_format
-    run_machine(Machine, STEPS // STEPS_EACH // 100)
+    Machine.pointer_format, Machine.block_size = pointer_format, block_size
+    run_machine(Machine, on_s3=True)

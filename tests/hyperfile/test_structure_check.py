@@ -151,6 +151,15 @@ async def test_what_breaks_rules_and_is_needed_by_nobody_is_nobodys_business() -
     assert await check_structure(store, KEY) == []
 
 
+async def test_a_younger_part_of_a_writer_who_lost_is_nobodys_business() -> None:
+    """It was a violation: that writer had built on the same state, and wrote ahead to the same
+    number."""
+    store = await container()
+    store.put(name(2, 900), store.body(name(2, 1)))
+    store.objects[name(2, 900)].last_modified = store.now + 60
+    assert await check_structure(store, KEY, bases_after=1) == []
+
+
 async def test_entries_are_read_again_rather_than_kept_without_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

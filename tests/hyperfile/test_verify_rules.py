@@ -21,8 +21,8 @@ from support.memory_store import MemoryStore
 
 OWN_WORDS = "a rule does not hold: "
 """Of findings that only the structure check has."""
-MAY_BE = {"a base that is no state"}
-"""It may be an inode that was changed without a checkpoint: a note."""
+MAY_BE = {"a base that is no state", "a part younger than part 0"}
+"""An inode that was changed without a checkpoint, a container that was copied: notes."""
 NEEDS_METADATA = {"compaction flag"}
 """No directory can hold what this rule speaks of."""
 

@@ -48,6 +48,8 @@ class CheckedObject:
     data_at: int
     data_blocks: int
     entries_at: int
+    counts: bool = False
+    """Whether some state refers to it."""
 
 
 class ObjectTable:
@@ -82,8 +84,6 @@ class ObjectTable:
         self._unknown: set[tuple[int, int]] = set()
         """Objects that are there, and of which nothing can be said."""
         self.objects: dict[tuple[int, int], CheckedObject] = {}
-        self.parts: dict[int, list[CheckedObject]] = {}
-        """Parts above 0, by their checkpoint's number."""
         self.checkpoints: list[int] = []
         """Numbers of the objects that may be checkpoints, ascending."""
 
@@ -97,9 +97,6 @@ class ObjectTable:
                 await self._load_all(batch)
                 batch.clear()
         await self._load_all(batch)
-        for (number, part), found in self.objects.items():
-            if part:
-                self.parts.setdefault(number, []).append(found)
         self.checkpoints = sorted(number for number, part in self.objects if not part)
 
     async def _listed(self, upto: int) -> AsyncIterator[tuple[ObjectInfo, int, int]]:
@@ -263,7 +260,10 @@ class ObjectTable:
         if broken is not None:
             for violation in broken.violations():
                 self._report.take(violation)
-        return self.objects.get((number, part))
+        found = self.objects.get((number, part))
+        if found is not None:
+            found.counts = True
+        return found
 
     def unknown(self, number: int, part: int) -> bool:
         """Whether an object is damaged, or missing, as is known already."""
