@@ -254,6 +254,18 @@ class FileMachine(RuleBasedStateMachine):
                 self.met("parts")
             self.store.calls.clear()
 
+    @rule(name=st.sampled_from(NAMES), at=edges, mine=edges)
+    def overtake(self, name: Name, at: tuple[int, int], mine: tuple[int, int]) -> None:
+        """The other file flushes while this one has changes."""
+        other: Name = "retry" if name == "fail" else "fail"
+        if self.models[other].base != self.newest:
+            self.run(self.files[other].abort())
+            self.open(other, "r+")
+        self.write_a_little(name, mine, 50)
+        self.write_a_little(other, at, 100)
+        self.flush(other)
+        self.flush(name)
+
     @rule(name=st.sampled_from(NAMES))
     def discard(self, name: Name) -> None:
         file, model = self.files[name], self.models[name]

@@ -144,7 +144,9 @@ async def verify(store: MemoryStore, key: str) -> bool:
         assert finding.offset >= 0
         assert finding.problem
     if report.sound:
-        assert not any(each.certain for each in violations), [str(each) for each in violations]
+        # An object without a good header, which no version needs, may be anybody's: a note.
+        noted = {note.object for note in report.notes}
+        assert {each.object for each in violations if each.certain} <= noted
     return report.sound
 
 
