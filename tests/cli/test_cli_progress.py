@@ -56,6 +56,20 @@ def test_a_bar_is_drawn_on_a_terminal(uri: str, source: Path, name: str) -> None
     assert drawn.rstrip().endswith(("\x1b[2K", "\x1b[?25h"))
 
 
+@pytest.mark.parametrize("name", ["cp", "rollback"])
+def test_a_path_longer_than_the_line_leaves_room_for_bar_and_figures(
+    tmp_path: Path, source: Path, name: str
+) -> None:
+    uri = f"file://{tmp_path}/store/{'/'.join(['a-long-way-down'] * 8)}/data"
+    for _ in range(2):
+        with hyperfile.open(uri, "w") as file:
+            file.write(source.read_bytes())
+    status, drawn = on_terminal(*commands(uri, source)[name], columns=80)
+    assert status == 0, drawn
+    assert BAR in drawn
+    assert ("checkpoints" if name == "rollback" else "MiB") in drawn
+
+
 @pytest.mark.parametrize("name", ["write", "cp", "cp --history", "verify", "rollback"])
 def test_no_bar_is_drawn_into_a_pipe(uri: str, source: Path, name: str) -> None:
     args = command_line(*commands(uri, source)[name])

@@ -33,7 +33,7 @@ from hf_agent.hyperfile.file import copying
 from hf_agent.store.base import StoreRetry
 from hf_agent.store.directory import DirectoryStore
 from support.files import KEY, FileBench, fail_at, heal, retry
-from support.golden import MANIFEST, checkpoints_of, golden_store
+from support.golden import DOUBTFUL, MANIFEST, checkpoints_of, golden_store
 from support.memory_store import Call, MemoryStore
 
 FORMATS = pytest.mark.parametrize("pointer_format", [1, 2, 3, 4])
@@ -255,12 +255,10 @@ async def test_a_copy_with_history_is_the_same_objects(name: str) -> None:
             assert stored.body == store.body(name + key.removeprefix("to/copy"))
     assert sum(seen) == sum(len(stored.body) for stored in target.objects.values())
     assert list(target.objects)[-1] == "to/copy/inode"
-    # What the crate itself left behind in a container, its copy has too.
-    copied = await check_structure(target, "to/copy")
-    known = await check_structure(store, name)
-    assert [(each.rule, each.offset) for each in copied] == [
-        (each.rule, each.offset) for each in known
-    ]
+    violations = await check_structure(target, "to/copy")
+    assert [str(each) for each in violations if each.certain] == []
+    doubtful = [f"{each.object.removeprefix('to/copy/')}: {each.rule}" for each in violations]
+    assert doubtful == DOUBTFUL.get(name, [])
 
 
 async def test_large_objects_are_copied_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

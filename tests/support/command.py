@@ -43,10 +43,12 @@ def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
     return status, said
 
 
-def on_terminal(*args: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> tuple[int, str]:
+def on_terminal(
+    *args: str, stdout: IO[bytes] | int = subprocess.DEVNULL, columns: int = 100
+) -> tuple[int, str]:
     """Exit status of the command, and all that it wrote to the terminal on its standard error."""
     ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "240"}
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         command_line(*args), stdin=subprocess.DEVNULL, stdout=stdout, stderr=theirs, env=env
     )

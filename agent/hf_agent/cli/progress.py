@@ -15,6 +15,10 @@ __all__ = ["Progress"]
 _STEP = 256 << 10
 """Bytes between two updates: drawing more often would cost more than sending."""
 
+_SHARE = 4
+"""What is named, and the bar, have one part in so many of the line each: the figures need the rest,
+and whoever watches would rather do without the beginning of a path than without them."""
+
 
 class Progress:
     """A bar on standard error while that is a terminal. A context manager."""
@@ -46,14 +50,16 @@ class Progress:
             if unit == "bytes"
             else (MofNCompleteColumn(), TextColumn(unit))
         )
+        console = Console(stderr=True)
+        share = max(console.width // _SHARE, 1)
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=share),
             *columns,
-            console=Console(stderr=True),
+            console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total)
+        self._task = self._bar.add_task(_end_of(what, share), total=total)
 
     def expect(self, total: int) -> None:
         """So many units it will be in all."""
@@ -80,3 +86,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _end_of(text: str, length: int) -> str:
+    return text if len(text) <= length else f"…{text[len(text) - length + 1 :]}"
