@@ -22,7 +22,7 @@ from hf_agent.wal.errors import WalLocked
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = (
-    *("run", "check-config", "append", "ls", "stat", "log", "cat", "tail"),
+    *("run", "check-config", "config", "append", "ls", "stat", "log", "cat", "tail"),
     *("diff", "cp", "write", "truncate", "zero", "rollback", "rm", "verify"),
     *("wal", "flush", "status"),
 )
@@ -54,7 +54,7 @@ def test_help_names_every_command_and_no_other(capsys: pytest.CaptureFixture[str
 def test_every_command_has_help_and_the_common_options(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    args = ["wal", "inspect"] if command == "wal" else [command]
+    args = {"wal": ["wal", "inspect"], "config": ["config", "schema"]}.get(command, [command])
     assert main([*args, "--help"]) == 0
     text = capsys.readouterr().out
     for option in ("--log-level", "--log-format", "--debug", "--help"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import socket
-import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from hf_agent.config import FIRST_LINE, S3, Config, Flush, Listen, Log, Wal, load, parse
+from hf_agent.config import FIRST_LINE, S3, Flush, Listen, Log, Wal, load, parse
 from hf_agent.ingest import endpoint
 
 ROOT = Path(__file__).parents[2]
@@ -108,34 +107,3 @@ def test_shipped_configurations_are_right_also_with_every_comment_taken_out(path
     shown = parse(text, source=path.name, environment=environment)
     # What stands in comments is what holds without them.
     assert msgspec.to_builtins(shown) == msgspec.to_builtins(shipped)
-
-
-def test_the_documentation_lists_every_key_with_its_default() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text()
-    listed = dict(re.findall(r"^\| `([a-z_0-9.\[\]]+)` \| (.*?) \|", text, re.MULTILINE))
-    known: dict[str, object] = {}
-
-    def walk(kind: type[msgspec.Struct], prefix: str) -> None:
-        for field in msgspec.structs.fields(kind):
-            name = f"{prefix}{field.name}"
-            if field.name == "listen" and kind is Config:
-                walk(Listen, "listen[].")
-            elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-                walk(field.type, f"{name}.")
-            else:
-                known[name] = field.default
-
-    walk(Config, "")
-    assert sorted(listed) == sorted(known)
-    lines = []
-    for name, cell in listed.items():
-        if match := re.fullmatch(r"`(.*)`", cell):
-            *tables, key = name.replace("[]", "").split(".")
-            if tables not in (["listen"], ["store"]):
-                lines.append(f"[{'.'.join(tables)}]\n{key} = {match[1]}\n")
-    config = parse(MINIMAL, environment={})
-    for line in lines:
-        if line.startswith(("[wal]\ndir", "[agent]\nnode")):
-            continue
-        assert tomllib.loads(line)
-        assert parse(MINIMAL + line, environment={}) == config, line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -72,6 +73,20 @@ class LazyGroup(click.Group):
         module, _, attribute = self.lazy[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.lazy and not name.startswith("-"):
+            ctx.fail(f"no such command {name!r}{self._advice(name)}")
+        return super().resolve_command(ctx, args)
+
+    def _advice(self, name: str) -> str:
+        if name.endswith(".toml"):
+            return f"; to run the agent with it: hf-agent --config {name}"
+        near = difflib.get_close_matches(name, self.lazy, n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import click
@@ -9,6 +10,9 @@ import click
 from hf_agent.service.exit_status import ExitStatus
 
 __all__ = ["INTERRUPTED", "CommandError", "Failure", "explain"]
+
+_STRAY_FILE = re.compile(r"unexpected extra argument \((\S+\.toml)\)")
+"""The commonest stray argument: a configuration's file without its option."""
 
 INTERRUPTED = int(ExitStatus.INTERRUPTED)
 
@@ -60,8 +64,15 @@ def explain(error: Exception) -> Failure:
 
 
 def _usage(error: click.UsageError) -> str:
-    message = _one_line(error.format_message()).rstrip(".")
     path = error.ctx.command_path if error.ctx else "hf-agent"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and isinstance(
+        error.ctx.command, click.Group
+    ):
+        message = f"missing command: {', '.join(error.ctx.command.list_commands(error.ctx))}"
+    else:
+        message = _one_line(error.format_message()).rstrip(".")
+    if match := _STRAY_FILE.search(message):
+        message += f"; give a configuration with --config {match[1]}"
     return f"{message[:1].lower()}{message[1:]}; see {path} --help"
 
 

@@ -25,6 +25,7 @@ _BROKEN_PIPE = 141
     lazy={
         "run": (f"{_COMMANDS}.run:run", "Run the agent."),
         "check-config": (f"{_COMMANDS}.check_config:check_config", "Check a configuration."),
+        "config": (f"{_COMMANDS}.config:config", "Write an example configuration, or its schema."),
         "append": (f"{_COMMANDS}.append:append", "Send a file or standard input to an agent."),
         "ls": (f"{_COMMANDS}.ls:ls", "List the containers below a URL."),
         "stat": (f"{_COMMANDS}.stat:stat", "Show one container."),

@@ -15,6 +15,7 @@ from hf_agent.client.options import ClientOptions
 from hf_agent.client.parts import AppendPart, joined
 from hf_agent.client.reconnection import Reconnection
 from hf_agent.client.session import ConnectionEnded, Request, Session
+from hf_agent.client.unreachable import NO_GREETING, unreachable
 from hf_agent.ingest.append_messages import Part
 
 __all__ = ["AsyncClient"]
@@ -70,10 +71,7 @@ class AsyncClient:
         if self._failure is not None:
             raise self._failure
         if self._link is None:
-            raise ConnectionLost(
-                f"cannot reach the agent: {self._session.end_reason}; is it running? "
-                f"path={self._path}"
-            )
+            raise unreachable(self._path, self._session.end_reason)
         return self
 
     async def append(
@@ -312,7 +310,7 @@ class AsyncClient:
                 while self._link is link and not self._session.is_ready:
                     await link.something()
         except TimeoutError:
-            self._lost("agent does not greet")
+            self._lost(NO_GREETING)
         except OSError as error:
             self._lost((error.strerror or str(error)).lower())
         if self._link is not None:

@@ -22,6 +22,7 @@ from hf_agent.client.options import ClientOptions
 from hf_agent.client.parts import AppendPart, joined
 from hf_agent.client.reconnection import Reconnection
 from hf_agent.client.session import ConnectionEnded, Request, Session
+from hf_agent.client.unreachable import NO_GREETING, unreachable
 from hf_agent.ingest.append_messages import Part
 
 __all__ = ["Client"]
@@ -297,7 +298,7 @@ class Client:
         if not self._session.is_ready:
             left = self._greeted_before - self._clock.monotonic()
             if left <= 0:
-                self._lose("agent does not greet")
+                self._lose(NO_GREETING)
                 return False
             timeout = left if timeout is None else min(left, timeout)
         events = select.POLLIN | (select.POLLOUT if self._out and not self._write_failed else 0)
@@ -376,10 +377,7 @@ class Client:
         if self._failure is not None:
             raise self._failure
         if self._socket is None:
-            raise ConnectionLost(
-                f"cannot reach the agent: {self._session.end_reason}; is it running? "
-                f"path={self._path}"
-            )
+            raise unreachable(self._path, self._session.end_reason)
 
     def _connect_if_due(self) -> None:
         if not self._stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from msgspec import NODEFAULT, Struct
@@ -11,6 +11,7 @@ from msgspec.structs import FieldInfo, fields
 
 from hf_agent.config.errors import Problems
 from hf_agent.config.expand import expand
+from hf_agent.config.keys import known_keys
 from hf_agent.config.location import KeyPath, dotted
 from hf_agent.config.model import Config, Kind
 from hf_agent.config.units import (
@@ -139,7 +140,7 @@ class _Builder:
         whole = (*path, key)
         if near := difflib.get_close_matches(key, siblings, n=1, cutoff=_SIMILAR):
             advice = f"the nearest known key is {dotted((*path, near[0]))}"
-        elif elsewhere := [known for known in _known_keys(Config) if known.endswith(f".{key}")]:
+        elif elsewhere := [known for known in known_keys() if known.endswith(f".{key}")]:
             advice = f"the nearest known key is {elsewhere[0]}"
         else:
             nearest = max(siblings, key=lambda known: _alike(key, known))
@@ -169,16 +170,6 @@ def _scalar(kind: Any, raw: object) -> Any:
 
 def _required(field: FieldInfo) -> bool:
     return field.default is NODEFAULT and field.default_factory is NODEFAULT
-
-
-def _known_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
-    for field in fields(kind):
-        name = f"{prefix}{field.name}"
-        inner = get_args(field.type)[0] if get_origin(field.type) is tuple else field.type
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            yield from _known_keys(inner, f"{name}.")
-        else:
-            yield name
 
 
 def _alike(one: str, other: str) -> float:
