@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = (
     *("run", "check-config", "config", "append", "ls", "stat", "log", "cat", "tail"),
     *("diff", "cp", "write", "truncate", "zero", "rollback", "rm", "verify"),
-    *("wal", "flush", "status"),
+    *("wal", "flush", "status", "completion"),
 )
 
 

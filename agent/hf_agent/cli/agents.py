@@ -12,7 +12,11 @@ from hf_agent.client import Client, ClientOptions
 __all__ = ["connect", "socket_option", "timeout_option"]
 
 socket_option = click.option(
-    "--socket", required=True, metavar="PATH", help="A socket of protocol `append`."
+    "--socket",
+    required=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="A socket of protocol `append`.",
 )
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from hf_agent.cli.settings import Settings
 
@@ -78,7 +79,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in self.lazy and not name.startswith("-"):
+        if name not in self.lazy and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"no such command {name!r}{self._advice(name)}")
         return super().resolve_command(ctx, args)
 
@@ -87,6 +88,16 @@ class LazyGroup(click.Group):
             return f"; to run the agent with it: hf-agent --config {name}"
         near = difflib.get_close_matches(name, self.lazy, n=1)
         return f"; did you mean {near[0]!r}?" if near else ""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """As click does it, but without loading the commands for their line of help."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        commands = (
+            CompletionItem(name, help=text)
+            for name, (_, text) in self.lazy.items()
+            if name.startswith(incomplete)
+        )
+        return [*commands, *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -10,6 +10,7 @@ import click
 
 from hf_agent import __version__
 from hf_agent.cli.command import LazyGroup, common_options
+from hf_agent.cli.completion import answer_shell
 from hf_agent.cli.failures import INTERRUPTED, explain
 from hf_agent.cli.settings import Settings
 
@@ -43,9 +44,15 @@ _BROKEN_PIPE = 141
         "wal": (f"{_COMMANDS}.wal:wal", "Look into a write-ahead log."),
         "flush": (f"{_COMMANDS}.flush:flush", "Have an agent flush to the store, and wait."),
         "status": (f"{_COMMANDS}.status:status", "Show what a running agent does."),
+        "completion": (f"{_COMMANDS}.completion:completion", "Have a shell complete commands."),
     },
     params=[
-        click.Option(["--config"], metavar="FILE", help="Run the agent with this configuration."),
+        click.Option(
+            ["--config"],
+            type=click.Path(),
+            metavar="FILE",
+            help="Run the agent with this configuration.",
+        ),
         *common_options(),
     ],
     invoke_without_command=True,
@@ -74,6 +81,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     settings = Settings()
     try:
+        if (answered := answer_shell(cli, os.environ)) is not None:
+            return answered
         # Not `cli.main`: that takes a broken pipe, and exits, for itself.
         given = list(sys.argv[1:] if args is None else args)
         with cli.make_context("hf-agent", given, obj=settings) as ctx:

@@ -69,7 +69,12 @@ class StoreAccess:
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that `store_access` takes."""
     for option in (
-        click.option("--config", metavar="FILE", help="Take the S3 options from this file."),
+        click.option(
+            "--config",
+            type=click.Path(),
+            metavar="FILE",
+            help="Take the S3 options from this file.",
+        ),
         click.option("--endpoint-url", metavar="URL", help="Of an S3-compatible server."),
         click.option("--region", help="Of the bucket."),
     ):

@@ -15,7 +15,7 @@ __all__ = ["check_config"]
 
 
 @click.command(cls=Command)
-@click.option("--config", metavar="FILE", help="The configuration.")
+@click.option("--config", type=click.Path(), metavar="FILE", help="The configuration.")
 @click.option(
     "--probe",
     is_flag=True,

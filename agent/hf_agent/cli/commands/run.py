@@ -13,7 +13,7 @@ __all__ = ["run", "start"]
 
 
 @click.command(cls=Command)
-@click.option("--config", metavar="FILE", help="The configuration.")
+@click.option("--config", type=click.Path(), metavar="FILE", help="The configuration.")
 @click.pass_obj
 def run(settings: Settings, config: str | None) -> int:
     """Run the agent until it is told to stop (SIGTERM, SIGINT).
