@@ -1,8 +1,9 @@
 """Every metric of the agent, in one place, on a registry of its own.
 
-Names follow `docs/` and the Prometheus rules: prefix `hf_agent_`, base units, counters end in
-`_total` (added by the client library). Series whose labels are known beforehand are exported as 0.
-Nothing here carries a stream's name: per-stream figures are on `/api/streams`.
+Names follow the Prometheus rules: prefix `hf_agent_`, base units, counters end in `_total` (added
+by the client library); the process itself is described by the usual `process_` metrics. Series
+whose labels are known beforehand are exported as 0. Nothing here carries a stream's name:
+per-stream figures are on `/api/streams`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    ProcessCollector,
     disable_created_metrics,
 )
 
@@ -66,6 +68,8 @@ class Metrics:
         def duration(name: str, text: str) -> DurationTally:
             return DurationTally(f"hf_agent_{name}", text, _LATENCY, self.registry)
 
+        # When it started, memory, processor time, open files: read from /proc at each scrape.
+        ProcessCollector(registry=self.registry)
         self.build_info = Info("hf_agent_build", "Version of the agent.", registry=self.registry)
         self.build_info.info({"version": __version__})
         self.traffic = TrafficTallies("hf_agent_", PROTOCOLS, self.registry)
@@ -125,6 +129,10 @@ class Metrics:
         )
         self.wal_size = gauge("wal_size_bytes", "Bytes that the WAL's files occupy.")
         self.wal_max_size = gauge("wal_max_size_bytes", "Limit of wal_size_bytes.")
+        self.wal_disk_free = gauge(
+            "wal_disk_free_bytes", "Bytes that the file system of the WAL has left for the agent."
+        )
+        self.wal_disk_size = gauge("wal_disk_size_bytes", "Size of the file system of the WAL.")
         self.wal_pending = gauge("wal_pending_bytes", "Bytes taken and not yet durable.")
         self.wal_max_pending = gauge("wal_max_pending_bytes", "Limit of wal_pending_bytes.")
         self.wal_sync_duration = duration(
@@ -143,6 +151,9 @@ class Metrics:
             "flush_last_success_timestamp_seconds", "When a flush last succeeded."
         )
         self.flushes_in_progress = gauge("flushes_in_progress", "Flushes running now.")
+        self.flush_interval = gauge(
+            "flush_interval_seconds", "Age of a stream's oldest byte at which it is flushed."
+        )
         self.flush_concurrency = gauge("flush_concurrency", "Limit of flushes_in_progress.")
         self.store_requests = counter("store_requests", "Requests.", ("operation", "code"))
         self.store_request_duration = histogram(
@@ -159,7 +170,11 @@ class Metrics:
             "failing_streams", "Streams whose last flush failed, by result.", ("result",)
         )
         self.streams = gauge("streams", "Streams known to the WAL.")
+        self.diverted_streams = gauge(
+            "diverted_streams", "Streams that a conflict sent to a sibling of their container."
+        )
         self.max_streams = gauge("max_streams", "Limit of streams.")
+        self.ready = gauge("ready", "1 while /readyz says 200.")
         self.ingestion_paused = gauge(
             "ingestion_paused", "1 while no append is taken (WAL full or failed)."
         )

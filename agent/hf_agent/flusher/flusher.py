@@ -92,6 +92,7 @@ class Flusher:
         self._alarm = Alarm(clock, self._wake.set)
         self._runner: asyncio.Task[None] | None = None
         metrics.flush_concurrency.set(settings.concurrency)
+        metrics.flush_interval.set(settings.interval)
 
     # -- triggers --------------------------------------------------------------------------
 
@@ -123,6 +124,7 @@ class Flusher:
         if self._preflight is not None:
             self._preflight.reconfigure(settings.retry_min, settings.retry_max)
         self._metrics.flush_concurrency.set(settings.concurrency)
+        self._metrics.flush_interval.set(settings.interval)
         self._intake.flush_bytes = settings.bytes
         for flush in self._flushes.values():
             flush.max_bytes = settings.bytes

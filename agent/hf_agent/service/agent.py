@@ -188,6 +188,7 @@ class Agent:
         return status
 
     def _refresh(self) -> None:
+        self._metrics.ready.set(self.ready()[0])
         if self._core is not None:
             self._core.refresh_gauges()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -278,6 +279,13 @@ class Core:
             oldest = min(oldest, state.since) if oldest else state.since
         metrics.wal_oldest_unflushed.set(oldest)
         metrics.wal_unflushed.set(nbytes)
+        metrics.diverted_streams.set(sum(state.diverted for state in self.intake.states.values()))
+        try:
+            disk = shutil.disk_usage(self._config.wal.dir)
+        except OSError:
+            return  # the last figures stand; a disk that is gone fails the next write, loudly
+        metrics.wal_disk_size.set(disk.total)
+        metrics.wal_disk_free.set(disk.free)
 
 
 def _open_store(config: Config, *, clock: Clock, rng: random.Random, metrics: Metrics) -> Store:
