@@ -1,30 +1,62 @@
-# Build: docker build -t hf-agent:0.1.0 .
-# Run:   docker run -v hf-agent-data:/var/lib/hf-agent -v /run/hf-agent:/run/hf-agent \
-#            -v ./config/s3.toml:/etc/hf-agent/agent.toml:ro -e HF_AGENT_BUCKET=… hf-agent:0.1.0
-ARG PYTHON=3.12
+# The image of hf-agent, for linux/amd64 and linux/arm64 (docs/kubernetes.md, docs/supply-chain.md):
+#   docker buildx build --platform linux/amd64,linux/arm64 -t hf-agent:0.1.0 .
+# Run:
+#   docker run --read-only --cap-drop ALL --security-opt no-new-privileges --stop-timeout 60 \
+#     -v hf-agent-data:/var/lib/hf-agent -v hf-agent-run:/run/hf-agent \
+#     -v ./config/s3.toml:/etc/hf-agent/agent.toml:ro -e HF_AGENT_BUCKET=… hf-agent:0.1.0
 
-FROM python:${PYTHON}-slim AS build
+# Both stages need one interpreter: the virtual environment of the first one names it by its path.
+ARG BASE=docker.io/library/python:3.12-slim-bookworm
+
+# hadolint ignore=DL3006
+FROM ${BASE} AS build
 WORKDIR /src
-RUN python -m venv /opt/hf-agent
-# Dependencies change less often than the source: a layer of their own.
+RUN python3 -m venv /opt/hf-agent
+# Dependencies change less often than the source: a layer of their own. Only wheels, so that no
+# stage has a compiler; only those whose digest is in the lock.
+COPY requirements/runtime.txt requirements/build.txt requirements/
+RUN /opt/hf-agent/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
+      -r requirements/runtime.txt \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes \
+      -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
-COPY agent/hf_agent/__init__.py agent/hf_agent/__init__.py
-RUN /opt/hf-agent/bin/pip install --no-cache-dir .
 COPY agent agent
-RUN /opt/hf-agent/bin/pip install --no-cache-dir --no-deps --force-reinstall .
+# What the root file system holds is read-only later: byte code is made now, and of every module.
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
+ && /opt/hf-agent/bin/pip install --no-cache-dir --no-compile --no-deps /tmp/wheel/*.whl \
+ && /opt/hf-agent/bin/pip uninstall --yes pip setuptools \
+ && python3 -m compileall -q /opt/hf-agent/lib
 
-FROM python:${PYTHON}-slim
+# hadolint ignore=DL3006
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=""
+LABEL org.opencontainers.image.title="hf-agent" \
+      org.opencontainers.image.description="Durable log shipping: Unix sockets to a write-ahead log to Hyperfile containers on object stores" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.12-slim-bookworm"
+# The directories belong to the user, so that volumes which are made from them do too.
 RUN groupadd --gid 10001 hf-agent \
- && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hf-agent hf-agent \
- && install -d -o hf-agent -g hf-agent /var/lib/hf-agent /run/hf-agent /etc/hf-agent
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/hf-agent \
+      --shell /usr/sbin/nologin hf-agent \
+ && install -d -o hf-agent -g hf-agent /var/lib/hf-agent /run/hf-agent \
+ && install -d /etc/hf-agent
 COPY --from=build /opt/hf-agent /opt/hf-agent
-ENV PATH=/opt/hf-agent/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/hf-agent/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/hf-agent
+# Numbers: Kubernetes cannot tell from a name that a user is not root.
 USER 10001:10001
 VOLUME ["/var/lib/hf-agent"]
 EXPOSE 9477
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=5m \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9477/healthz', timeout=4)"]
+# Kubernetes has probes of its own and does not look at this.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=3 \
+  CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9477/healthz', timeout=8)"]
+# As process 1, without a shell or an init around it: the agent handles its signals itself.
 ENTRYPOINT ["hf-agent"]
 CMD ["--config", "/etc/hf-agent/agent.toml"]
