@@ -62,15 +62,15 @@ def _applies(needed: Requirement) -> bool:
 
 def licence(package: Distribution) -> str:
     """The SPDX expression of a package's licence; fails where its metadata names none."""
-    metadata = package.metadata
-    if "License-Expression" in metadata:
-        return metadata["License-Expression"]
+    metadata = package.metadata.json
+    if expression := metadata.get("license_expression"):
+        return str(expression)
     classifiers = [
         each.rpartition(" :: ")[2]
-        for each in metadata.get_all("Classifier") or []
+        for each in metadata.get("classifier", [])
         if each.startswith("License ::")
     ]
-    text = metadata["License"] if "License" in metadata else ""
+    text = str(metadata.get("license", ""))
     if len(classifiers) > 1:
         return " OR ".join(sorted(_CLASSIFIERS[each] for each in classifiers))
     if text:
