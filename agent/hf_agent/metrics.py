@@ -33,7 +33,7 @@ _REJECT_REASONS = (
     *("too_large", "bad_stream", "too_many_streams", "wal_full", "wal_failed"),
     *("malformed", "incomplete", "no_buffer_space"),
     *("unauthorized", "unsupported", "stream_not_allowed"),
-    *("fenced", "position_mismatch"),
+    *("fenced", "position_mismatch", "not_allowed"),
 )
 _REFUSE_REASONS = (
     *("not_allowed", "too_many_connections", "too_many_connections_per_uid"),

@@ -29,6 +29,12 @@ def test_everything_has_a_default() -> None:
     )
 
 
+def test_a_datagram_socket_may_have_lists_of_who_may_send() -> None:
+    lists = 'stream = "a"\nallow_uids = [1]\nallow_gids = ["adm"]'
+    table = 'socket = "datagram"\nformat = "json"\ncredentials = true'
+    assert config(table, lists).credentials
+
+
 @pytest.mark.parametrize(
     ("table", "keys", "message"),
     [
@@ -41,7 +47,8 @@ def test_everything_has_a_default() -> None:
         ('socket = "datagram"\ndatagram_queue = 9999999', 'stream = "a"', "must be from 0"),
         ('socket = "datagram"\ntrailer = "nul"', 'stream = "a"', "a datagram is a message"),
         ('socket = "datagram"\noctet_counting = false', 'stream = "a"', "a datagram is a message"),
-        ('socket = "datagram"', 'stream = "a"\nallow_uids = [1]', "use mode, owner and group"),
+        ("credentials = true", 'stream = "a"', "raw messages have no room for it"),
+        ("credentials = 1", 'stream = "a"', "not a flag: write true or false"),
         ("", "", "needs a stream"),
         ("", 'stream = "{first_line}"', "between braces there is app_name"),
         ("", 'stream = "/{app_name}"', "not a stream's name"),

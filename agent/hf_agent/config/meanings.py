@@ -37,7 +37,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "listen[].owner": "user (name or number) that the socket is given to; empty: the agent's",
         "listen[].group": "the same for the group",
         "listen[].allow_uids": (
-            "users (names or numbers) that may connect, by what the kernel says of them; "
+            "users (names or numbers) that may connect, or send datagrams, by what the kernel "
+            "says of them; "
             "with `allow_gids` empty too: everybody. [access.md](access.md) says more of "
             "this and what follows"
         ),
@@ -110,6 +111,9 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "what ends other messages there: `newline`, `nul`, or either of them"
         ),
         "listen[].syslog.fallback_stream": "for messages whose fields make no stream's name",
+        "listen[].syslog.credentials": (
+            "with `json`: also write `pid` and `uid` of the sender, as the kernel knows them"
+        ),
         "listen[].syslog.receive_buffer_bytes": (
             "SO_RCVBUF of a datagram socket; 0: as the kernel has it. Linux does not look at "
             "it for Unix sockets"

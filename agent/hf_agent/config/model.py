@@ -98,6 +98,7 @@ class Syslog(Struct, frozen=True, kw_only=True):
     octet_counting: bool = True
     trailer: Literal["any", "newline", "nul"] = "any"
     fallback_stream: str = "syslog-fallback"
+    credentials: bool = False
     receive_buffer_bytes: Size = 0
     datagram_queue: Count = 0
 

@@ -42,20 +42,18 @@ def check_syslog(listen: Listen, at: KeyPath, require: Require) -> None:
         (*at, "raw_framing"),
         (*at, "format"),
     )
+    require(
+        syslog.format == "json" or not syslog.credentials,
+        'raw messages have no room for it: set format = "json", or remove this key',
+        (*at, "credentials"),
+        (*at, "format"),
+    )
     _check_socket(listen, at, require)
 
 
 def _check_socket(listen: Listen, at: KeyPath, require: Require) -> None:
     syslog = listen.syslog
     if syslog.socket == "datagram":
-        for key in ("allow_uids", "allow_gids"):
-            require(
-                not getattr(listen, key),
-                "a datagram socket has no connections to say whose they are: use mode, owner and "
-                "group",
-                (*at[:-1], key),
-                (*at, "socket"),
-            )
         for key in (
             *("max_connections_per_uid", "idle_timeout"),
             *("connection_bytes_per_second", "stream_bytes_per_second"),

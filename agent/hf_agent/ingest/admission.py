@@ -12,7 +12,7 @@ from hf_agent.ingest.accounts import group_id, user_id
 from hf_agent.ingest.append_errors import ErrorCode
 from hf_agent.ingest.credentials import Credentials
 
-__all__ = ["AccessConfig", "Admission", "Refusal", "UnknownAccount"]
+__all__ = ["AccessConfig", "Admission", "Refusal", "UnknownAccount", "not_allowed"]
 
 
 class AccessConfig(Protocol):
@@ -61,6 +61,11 @@ class Admission:
         """Let in, and not gone."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether there are no lists, so that it does not matter who it is."""
+        return self._is_open
+
+    @property
     def is_full(self) -> bool:
         """Whether nobody is let in any more, whoever it is."""
         return self.connections >= self._max
@@ -81,11 +86,7 @@ class Admission:
     def enter(self, peer: Credentials) -> Refusal | None:
         """Let the peer in, if it may; else why not."""
         if not self.allows(peer):
-            return Refusal(
-                ErrorCode.NOT_ALLOWED,
-                "not_allowed",
-                f"user may not write to this socket uid={peer.uid} gid={peer.gid}",
-            )
+            return Refusal(ErrorCode.NOT_ALLOWED, "not_allowed", not_allowed(peer))
         if self.has_too_many(peer.uid):
             return Refusal(
                 ErrorCode.TOO_MANY_CONNECTIONS,
@@ -108,6 +109,11 @@ class Admission:
         self._by_uid[peer.uid] -= 1
         if not self._by_uid[peer.uid]:
             del self._by_uid[peer.uid]
+
+
+def not_allowed(peer: Credentials) -> str:
+    """What a peer is told that the lists do not admit."""
+    return f"user may not write to this socket uid={peer.uid} gid={peer.gid}"
 
 
 def _user(name: str) -> int:

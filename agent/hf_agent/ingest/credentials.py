@@ -1,17 +1,26 @@
 """Who is at the other end of a Unix socket, as the kernel knows it.
 
-These are the credentials that the peer had when it connected (or made the pair), in the agent's
-user namespace: what it does with its user id later changes nothing, and a user that this
-namespace does not map shows as the overflow id (65534).
+Of a connection, these are the credentials that the peer had when it connected (or made the pair):
+what it does with its user id later changes nothing. Of a datagram, they are those of its sender as
+it sent it. Both are in the agent's user namespace: a user that it does not map shows as the
+overflow id (65534).
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["NOBODY", "Credentials", "peer_credentials"]
+__all__ = [
+    "NOBODY",
+    "PASSED_BYTES",
+    "Credentials",
+    "pass_credentials",
+    "passed_credentials",
+    "peer_credentials",
+]
 
 _UCRED: Final = struct.Struct("iII")
 _SO_PEERGROUPS: Final = 59
@@ -19,6 +28,10 @@ _SO_PEERGROUPS: Final = 59
 _GID: Final = struct.Struct("I")
 _MOST_GROUPS: Final = 256
 """`socket.getsockopt` gives at most 1,024 bytes."""
+
+PASSED_BYTES: Final = socket.CMSG_SPACE(_UCRED.size)
+"""Of ancillary data to receive with a datagram: with no room for descriptors that a sender sends
+along, which the kernel then closes."""
 
 
 class Credentials(NamedTuple):
@@ -47,6 +60,25 @@ def peer_credentials(connection: _Socket) -> Credentials:
         return NOBODY
     pid, uid, gid = _UCRED.unpack(raw)
     return Credentials(pid, uid, gid, _groups(connection))
+
+
+def pass_credentials(receiving: socket.socket) -> None:
+    """Have every datagram that is sent from now on say whose it is."""
+    receiving.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
+def passed_credentials(ancillary: Iterable[tuple[int, int, bytes]]) -> Credentials:
+    """The sender of a datagram, from what came with it; `NOBODY` if that says nothing.
+
+    Real ids, unlike those of a connection, and no supplementary groups. A sender may name itself
+    by any of its own ids; only root may name somebody else.
+    """
+    for level, kind, data in ancillary:
+        whole = len(data) == _UCRED.size
+        if whole and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid, uid, gid = _UCRED.unpack(data)
+            return Credentials(pid, uid, gid, frozenset())
+    return NOBODY
 
 
 def _groups(connection: _Socket) -> frozenset[int]:

@@ -149,6 +149,7 @@ class Listener:
             owner=config.owner,
             group=config.group,
             kind=socket.SOCK_DGRAM,
+            credentials=True,
         )
         size_queue(
             bound,

@@ -6,8 +6,11 @@ As with protocol `lines`, end of file is the only acknowledgement, and a line th
 
 from __future__ import annotations
 
+import asyncio
+
 from hf_agent.ingest.append_errors import ErrorCode
 from hf_agent.ingest.connection import Connection
+from hf_agent.ingest.credentials import NOBODY, peer_credentials
 from hf_agent.ingest.durable_acks import Acknowledged
 from hf_agent.ingest.endpoint import Endpoint
 from hf_agent.ingest.sink import Receipt, Rejected
@@ -35,6 +38,11 @@ class SyslogConnection(Connection):
             plain=settings.plain,
         )
         self._writer = SyslogWriter(endpoint, settings)
+        self._sender = NOBODY
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._sender = peer_credentials(transport.get_extra_info("socket"))
+        super().connection_made(transport)
 
     def _take(self) -> None:
         while self._write_pending():
@@ -53,7 +61,7 @@ class SyslogConnection(Connection):
     def _append(self, event: FramingEvent) -> bool:
         """False: nothing more can be taken now."""
         if not isinstance(event, PlainLines):
-            self._writer.add(event)
+            self._writer.add(event, self._sender)
             self._parser.consume()
             return True
         if not self._sink.accepts():

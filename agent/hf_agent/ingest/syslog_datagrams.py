@@ -14,7 +14,9 @@ from typing import Final
 
 import structlog
 
+from hf_agent.ingest.admission import not_allowed
 from hf_agent.ingest.append_errors import ErrorCode
+from hf_agent.ingest.credentials import NOBODY, PASSED_BYTES, Credentials, passed_credentials
 from hf_agent.ingest.durable_acks import DurableAcks
 from hf_agent.ingest.endpoint import Endpoint
 from hf_agent.ingest.rejections import REASONS
@@ -43,6 +45,7 @@ class SyslogDatagrams:
         self._sink = endpoint.sink
         self._writer = SyslogWriter(endpoint, settings)
         self._largest = settings.max_message_bytes
+        self._asks_who = settings.credentials or not endpoint.admission.is_open
         self._acks = DurableAcks(endpoint.clock)
         self._traffic = endpoint.metrics.traffic[self.protocol]
         self._loop = asyncio.get_running_loop()
@@ -89,52 +92,82 @@ class SyslogDatagrams:
         if self._socket.fileno() < 0:
             return
         while not self._waits:
-            messages, is_empty = self._receive()
-            if messages:
-                self._add(messages)
+            received, is_empty = self._receive()
+            for sender, messages in received:
+                self._add(messages, sender)
+            if received:
                 self._write()
             if is_empty and self._stopping and not self._waits:
                 self._finish()
             if is_empty or not self._stopping:
                 return
 
-    def _receive(self) -> tuple[list[bytes], bool]:
-        """Datagrams in the queue, as many as go in one turn, and whether these were all."""
+    def _receive(self) -> tuple[list[tuple[Credentials, list[bytes]]], bool]:
+        """Datagrams in the queue, as many as go in one turn, and whether these were all.
+
+        Those that one sender sent without another's in between are together. Nobody asks who it
+        is where that changes nothing.
+        """
         receive, peek, peeked = self._socket.recv, self._socket.recv_into, self._peeked
+        receive_with, asks_who = self._socket.recvmsg, self._asks_who
         flags = socket.MSG_PEEK | socket.MSG_TRUNC
-        messages: list[bytes] = []
+        received: list[tuple[Credentials, list[bytes]]] = []
+        sender = NOBODY
         nbytes = 0
-        while len(messages) < _DATAGRAMS_A_TURN and nbytes < _BYTES_A_TURN:
+        for _ in range(_DATAGRAMS_A_TURN):
+            if nbytes >= _BYTES_A_TURN:
+                break
             try:
                 # Its size first: a datagram is cut to the buffer that it is received into.
                 size = peek(peeked, 1, flags)
-                message = receive(max(size, 1))
+                if asks_who:
+                    message, ancillary, _, _ = receive_with(max(size, 1), PASSED_BYTES)
+                    sender = passed_credentials(ancillary)
+                else:
+                    message = receive(max(size, 1))
             except (BlockingIOError, InterruptedError):
-                return messages, True
+                return received, True
             except OSError as error:
                 if error.errno != errno.ENOBUFS and error.errno != errno.ENOMEM:
                     raise
-                return messages, False
+                return received, False
             if not size and self._stopping:
-                return messages, True
+                return received, True
             message = message.rstrip(b"\n\0")
-            if message:
-                messages.append(message)
-                nbytes += size
-        return messages, False
+            if not message:
+                continue
+            nbytes += size
+            if asks_who and not self._endpoint.admission.allows(sender):
+                self._refuse(sender)
+            elif received and received[-1][0] == sender:
+                received[-1][1].append(message)
+            else:
+                received.append((sender, [message]))
+        return received, False
 
-    def _add(self, messages: list[bytes]) -> None:
+    def _refuse(self, sender: Credentials) -> None:
+        self._endpoint.metrics.rejected_records.labels(self.protocol, "not_allowed").inc()
+        if times := self._endpoint.log_limit.due(ErrorCode.NOT_ALLOWED):
+            _log.warning(
+                "message refused: it is lost",
+                socket=str(self._endpoint.config.path),
+                code=str(ErrorCode.NOT_ALLOWED),
+                reason=not_allowed(sender),
+                times=times,
+            )
+
+    def _add(self, messages: list[bytes], sender: Credentials) -> None:
         largest = self._largest
         if max(map(len, messages)) <= largest:
-            self._writer.add(Messages(messages))
+            self._writer.add(Messages(messages), sender)
             return
         for message in messages:
             if len(message) <= largest:
-                self._writer.add(Messages([message]))
+                self._writer.add(Messages([message]), sender)
                 continue
             for number, at in enumerate(range(0, len(message), largest), 1):
                 part = message[at : at + largest]
-                self._writer.add(Part(part, number, more=at + largest < len(message)))
+                self._writer.add(Part(part, number, more=at + largest < len(message)), sender)
 
     def _write(self) -> None:
         while self._writer:

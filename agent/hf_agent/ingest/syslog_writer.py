@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from hf_agent.ingest.append_errors import ErrorCode
+from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.endpoint import Endpoint
 from hf_agent.ingest.sink import Receipt, Rejected
 from hf_agent.ingest.syslog.framing import Messages, Part
@@ -42,10 +43,14 @@ class SyslogWriter:
         """How many records wait."""
         return sum(outgoing.records for outgoing in self._pending)
 
-    def add(self, event: Messages | Part) -> None:
+    def add(self, event: Messages | Part, sender: Credentials) -> None:
         """Format what has arrived; `write` appends it."""
         sorter = self._sorter
-        self._pending += sorter.part(event) if isinstance(event, Part) else sorter.messages(event)
+        self._pending += (
+            sorter.part(event, sender)
+            if isinstance(event, Part)
+            else sorter.messages(event, sender)
+        )
         for flaw, count in sorter.flaws.taken():
             self._flawed.labels(flaw).inc(count)
 

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from hf_agent.ingest.accounts import group_id, user_id
+from hf_agent.ingest.credentials import pass_credentials
 
 __all__ = ["MAX_PATH_BYTES", "ListenerError", "bind_unix_socket", "unlink_if_ours"]
 
@@ -32,12 +33,13 @@ def bind_unix_socket(
     owner: str,
     group: str,
     kind: socket.SocketKind = socket.SOCK_STREAM,
+    credentials: bool = False,
 ) -> tuple[socket.socket, tuple[int, int]]:
     """A bound socket that does not listen yet, and (device, inode) of its file.
 
-    `owner` and `group` are names or numbers; empty ones are left as they are. Raises
-    `ListenerError`; nothing is left behind then, and nothing of anybody else was touched but a
-    stale socket's file.
+    `owner` and `group` are names or numbers; empty ones are left as they are. With `credentials`
+    every datagram says whose it is, from the first one on. Raises `ListenerError`; nothing is left
+    behind then, and nothing of anybody else was touched but a stale socket's file.
     """
     name = os.fspath(path)
     if len(os.fsencode(name)) > MAX_PATH_BYTES:
@@ -53,6 +55,8 @@ def bind_unix_socket(
         if kind == socket.SOCK_DGRAM:
             # It takes datagrams as soon as it has a name: nobody's, until its mode is set.
             os.fchmod(bound.fileno(), 0)
+        if credentials:
+            pass_credentials(bound)
         _bind(bound, name)
         place = _place(name)
         try:

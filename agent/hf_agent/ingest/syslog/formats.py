@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.syslog.framing import Part
 from hf_agent.ingest.syslog.json_line import json_line, json_part
 from hf_agent.ingest.syslog.message import Parsed
@@ -38,11 +39,16 @@ class Format(Protocol):
     reads_fields: bool
     """Whether `record` wants the fields."""
 
-    def record(self, message: bytes, parsed: Parsed | None, received: str) -> bytes:
-        """What is stored of a message; `received` is the time, in RFC 3339."""
+    def record(
+        self, message: bytes, parsed: Parsed | None, received: str, sender: Credentials | None
+    ) -> bytes:
+        """What is stored of a message; `received` is the time, in RFC 3339.
+
+        `sender` is given where it is to be stored and the format has room for it.
+        """
         ...
 
-    def part(self, part: Part, received: str) -> bytes:
+    def part(self, part: Part, received: str, sender: Credentials | None) -> bytes:
         """What is stored of a part of one."""
         ...
 
@@ -57,13 +63,15 @@ class RawLines:
     growth = 2
     reads_fields = False
 
-    def record(self, message: bytes, parsed: Parsed | None, received: str) -> bytes:
+    def record(
+        self, message: bytes, parsed: Parsed | None, received: str, sender: Credentials | None
+    ) -> bytes:
         """See `Format.record`."""
         if b"\n" in message or message.startswith(b"\\"):
             return b"\\" + _escaped(message) + b"\n"
         return message + b"\n"
 
-    def part(self, part: Part, received: str) -> bytes:
+    def part(self, part: Part, received: str, sender: Credentials | None) -> bytes:
         """See `Format.part`."""
         return b"\\" + _escaped(part.data) + (b"\\c\n" if part.more else b"\n")
 
@@ -74,13 +82,15 @@ class RawOctets:
     growth = 1
     reads_fields = False
 
-    def record(self, message: bytes, parsed: Parsed | None, received: str) -> bytes:
+    def record(
+        self, message: bytes, parsed: Parsed | None, received: str, sender: Credentials | None
+    ) -> bytes:
         """See `Format.record`. An empty message is of no length that the RFC knows: nothing."""
         return b"%d %b" % (len(message), message) if message else b""
 
-    def part(self, part: Part, received: str) -> bytes:
+    def part(self, part: Part, received: str, sender: Credentials | None) -> bytes:
         """See `Format.part`."""
-        return self.record(part.data, None, received)
+        return self.record(part.data, None, received, sender)
 
 
 class JsonLines:
@@ -89,13 +99,15 @@ class JsonLines:
     growth = 6
     reads_fields = True
 
-    def record(self, message: bytes, parsed: Parsed | None, received: str) -> bytes:
+    def record(
+        self, message: bytes, parsed: Parsed | None, received: str, sender: Credentials | None
+    ) -> bytes:
         """See `Format.record`."""
-        return json_line(message, parsed, received)
+        return json_line(message, parsed, received, sender)
 
-    def part(self, part: Part, received: str) -> bytes:
+    def part(self, part: Part, received: str, sender: Credentials | None) -> bytes:
         """See `Format.part`."""
-        return json_part(part.data, part.number, more=part.more, received=received)
+        return json_part(part.data, part.number, more=part.more, received=received, sender=sender)
 
 
 def make_format(config: FormatConfig) -> Format:

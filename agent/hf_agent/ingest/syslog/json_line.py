@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec.json import Encoder
 
+from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.values import text_or_bytes
 from hf_agent.ingest.syslog.message import BOM, Parsed, Rfc3164, Unparsed
 from hf_agent.ingest.syslog.names import FACILITIES, SEVERITIES
@@ -16,9 +17,14 @@ __all__ = ["json_line", "json_part"]
 _encode: Final = Encoder().encode
 
 
-def json_line(message: bytes, parsed: Parsed | None, received: str) -> bytes:
-    """The line, with its newline; `received` is when the agent read the message, RFC 3339."""
-    line: dict[str, Any] = {"received": received}
+def json_line(
+    message: bytes, parsed: Parsed | None, received: str, sender: Credentials | None = None
+) -> bytes:
+    """The line, with its newline; `received` is when the agent read the message, RFC 3339.
+
+    It says who sent it, if that is given.
+    """
+    line = _head(received, sender)
     if parsed is not None:
         line["facility"] = FACILITIES[parsed.priority >> 3]
         line["severity"] = SEVERITIES[parsed.priority & 7]
@@ -47,10 +53,19 @@ def json_line(message: bytes, parsed: Parsed | None, received: str) -> bytes:
     return _encode(line) + b"\n"
 
 
-def json_part(data: bytes, number: int, *, more: bool, received: str) -> bytes:
+def json_part(
+    data: bytes, number: int, *, more: bool, received: str, sender: Credentials | None = None
+) -> bytes:
     """The line of a part of a message."""
-    raw = text_or_bytes(data)
-    return _encode({"received": received, "part": number, "more": more, "raw": raw}) + b"\n"
+    line = _head(received, sender)
+    line |= {"part": number, "more": more, "raw": text_or_bytes(data)}
+    return _encode(line) + b"\n"
+
+
+def _head(received: str, sender: Credentials | None) -> dict[str, Any]:
+    if sender is None:
+        return {"received": received}
+    return {"received": received, "pid": sender.pid, "uid": sender.uid}
 
 
 def _structured_data(elements: list[Element]) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,11 @@ class SyslogConfig(FormatConfig, Protocol):
         ...
 
     @property
+    def credentials(self) -> bool:
+        """Whether a record says who sent it."""
+        ...
+
+    @property
     def receive_buffer_bytes(self) -> int:
         """SO_RCVBUF; 0: as the kernel has it."""
         ...
@@ -58,6 +63,8 @@ class SyslogSettings:
         """The stream, if all messages go to one."""
         self.format = make_format(config)
         self.reads_fields = self.format.reads_fields or self.constant is None
+        self.credentials = config.credentials
+        """Whether formats are told the sender."""
         self.max_record_bytes = max_record_bytes
         self.max_message_bytes = largest_message(self.format, max_record_bytes)
         self.octet_counting = config.octet_counting

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.sink import Buffer
 from hf_agent.ingest.syslog.framing import Messages, Part
 from hf_agent.ingest.syslog.message import Parsed, Unparsed, parse_message
@@ -55,13 +56,14 @@ class Sorter:
         self._part_route: Route | None = None
         self.flaws = Flaws()
 
-    def messages(self, event: Messages) -> list[Outgoing]:
-        """Appends for whole messages, in their order."""
+    def messages(self, event: Messages, sender: Credentials) -> list[Outgoing]:
+        """Appends for whole messages of one sender, in their order."""
         settings = self._settings
+        shown = sender if settings.credentials else None
         record, received = settings.format.record, self._received()
         if not settings.reads_fields:
             assert settings.constant is not None
-            records = [record(message, None, received) for message in event.messages]
+            records = [record(message, None, received, shown) for message in event.messages]
             return self._appends(settings.constant, records, event.messages)
         streams: dict[str, tuple[list[bytes], list[bytes]]] = {}
         flaws = self.flaws
@@ -70,7 +72,7 @@ class Sorter:
             if parsed is None or isinstance(parsed, Unparsed):
                 flaws.unparsed += 1
             records, messages = streams.setdefault(self._stream(parsed), ([], []))
-            records.append(record(message, parsed, received))
+            records.append(record(message, parsed, received, shown))
             messages.append(message)
         return [
             append
@@ -78,7 +80,7 @@ class Sorter:
             for append in self._appends(stream, records, messages)
         ]
 
-    def part(self, part: Part) -> list[Outgoing]:
+    def part(self, part: Part, sender: Credentials) -> list[Outgoing]:
         """The append for a part of a message; all parts go where the first one does."""
         settings = self._settings
         if part.number == 1:
@@ -87,7 +89,8 @@ class Sorter:
             self._part_route = settings.route(parsed)
             self.flaws.fallback += self._part_route.is_fallback
         assert self._part_route is not None
-        data = settings.format.part(part, self._received())
+        shown = sender if settings.credentials else None
+        data = settings.format.part(part, self._received(), shown)
         return self._appends(self._part_route.stream, [data], [part.data])
 
     def _stream(self, parsed: Parsed | None) -> str:
