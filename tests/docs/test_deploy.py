@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import yaml
 
 from hf_agent import __version__
 from hf_agent.cli.main import cli
-from hf_agent.config import Config, load, parse
+from hf_agent.config import Config, parse
 from support.readme import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -22,43 +20,6 @@ DEPLOY = ROOT / "deploy"
 def flags_exist(arguments: list[str]) -> bool:
     known = {option for each in cli.params for option in each.opts}
     return all(argument in known for argument in arguments if argument.startswith("-"))
-
-
-@pytest.fixture(scope="module")
-def unit() -> dict[str, dict[str, str]]:
-    parser = ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(DEPLOY / "systemd" / "hf-agent.service")
-    return {name: dict(parser[name]) for name in parser.sections()}
-
-
-def test_the_unit_runs_the_agent_and_waits_until_it_is_ready(
-    unit: dict[str, dict[str, str]],
-) -> None:
-    service = unit["Service"]
-    program, *arguments = shlex.split(service["ExecStart"])
-    assert Path(program).name == "hf-agent"
-    assert flags_exist(arguments)
-    assert service["Type"] == "notify"
-    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert unit["Install"]["WantedBy"] == "multi-user.target"
-
-
-def test_the_unit_makes_the_directories_that_its_configuration_uses(
-    unit: dict[str, dict[str, str]],
-) -> None:
-    service = unit["Service"]
-    config = load(ROOT / "config" / "s3.toml", environment={"HF_AGENT_BUCKET": "bucket"})
-    assert config.agent.data_dir == f"/var/lib/{service['StateDirectory']}"
-    for listen in config.listen:
-        assert Path(listen.path).parent == Path("/run") / service["RuntimeDirectory"]
-
-
-def test_the_unit_gives_the_stop_more_time_than_the_agent_takes(
-    unit: dict[str, dict[str, str]],
-) -> None:
-    config = load(ROOT / "config" / "s3.toml", environment={"HF_AGENT_BUCKET": "bucket"})
-    assert int(unit["Service"]["TimeoutStopSec"].removesuffix("s")) > config.flush.shutdown_timeout
 
 
 class Manifest:

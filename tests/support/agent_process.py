@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ class AgentProcess:
         forward: str = "",
         max_record_bytes: str = "8MiB",
         syslog: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
-        """`syslog`: keys of a `[[listen]]` table for each of its sockets, by the file's name."""
+        """`syslog`: keys of a `[[listen]]` table for each of its sockets, by the file's name.
+
+        `launcher`: a command that runs the one behind it, and is what `pid` and signals go to.
+        """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.append_socket = folder / "append.sock"
@@ -44,6 +48,7 @@ class AgentProcess:
         self.config = folder / "agent.toml"
         self.log = folder / "agent.log"
         self.env = dict(env or {})
+        self.launcher = tuple(launcher)
         self.s3: dict[str, Any] = dict(s3 or {})
         s3_lines = "\n".join(f'{key} = "{value}"' for key, value in self.s3.items())
         self.process: subprocess.Popen[bytes] | None = None
@@ -103,7 +108,7 @@ format = "json"
         notify.settimeout(READY_TIMEOUT)
         with notify, self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hf_agent", "--config", str(self.config)],
+                [*self.launcher, sys.executable, "-m", "hf_agent", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
