@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("", "client", "clock", "config", "hyperfile", "logs"),
         *("ingest.admission", "ingest.stream_name", "ingest.unix_socket"),
-        *("service", "store", "wal", "web"),
+        *("service", "store", "streams.repaired", "wal", "web"),
     },
     "__main__": {"cli"},
 }

@@ -54,7 +54,10 @@ _Change = tuple[str, "_Inode | None"]  # a name and what it names from then on
 
 
 class MemoryDisk:
-    """Implements `hf_agent.wal.Disk` for the one directory `root`; not for several threads."""
+    """Implements `hf_agent.wal.Disk` for the directory `root` and folders in it, one level deep.
+
+    Files of a folder have names with a slash. Not for several threads.
+    """
 
     root = Path("/wal")
 
@@ -63,6 +66,8 @@ class MemoryDisk:
         self.durable_names: dict[str, _Inode] = {}
         self.unsynced: list[list[_Change]] = []
         self.made = False
+        self.folders: set[str] = set()
+        """Made at once and for good: only what they hold can be lost."""
         self.fds: dict[int, _Inode] = {}
         self.locked: set[int] = set()
         self.next_fd = 3
@@ -127,23 +132,40 @@ class MemoryDisk:
 
     def mkdir(self, path: Path) -> None:
         self._changes("mkdir")
-        self.made = True
+        if path == self.root:
+            self.made = True
+        elif self._key(path) in self.folders:
+            raise FileExistsError(errno.EEXIST, "file exists", str(path))
+        else:
+            self.folders.add(self._key(path))
+
+    def rmdir(self, path: Path) -> None:
+        self._changes("rmdir")
+        if self.listdir(path):
+            raise OSError(errno.ENOTEMPTY, "directory not empty", str(path))
+        self.folders.remove(self._key(path))
 
     def is_dir(self, path: Path) -> bool:
-        return self.made
+        return self.made if path == self.root else self._key(path) in self.folders
 
     def listdir(self, path: Path) -> list[str]:
-        return list(self.names)
+        if path == self.root:
+            return [name for name in self.names if "/" not in name] + sorted(self.folders)
+        start = self._key(path) + "/"
+        return [name.removeprefix(start) for name in self.names if name.startswith(start)]
+
+    def _key(self, path: Path) -> str:
+        return str(path.relative_to(self.root))
 
     def open(self, path: Path, flags: int) -> int:
         self._fails("open")
-        inode = self.names.get(path.name)
+        inode = self.names.get(self._key(path))
         if inode is None:
             if not flags & os.O_CREAT:
                 raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
             self._changes("create")
             inode = _Inode()
-            self._rename([(path.name, inode)])
+            self._rename([(self._key(path), inode)])
         fd = self.next_fd
         self.next_fd += 1
         self.fds[fd] = inode
@@ -199,8 +221,17 @@ class MemoryDisk:
 
     def fsync_dir(self, path: Path) -> None:
         self._changes("fsync_dir")
-        self.durable_names = dict(self.names)
-        self.unsynced = []
+        if path == self.root.parent:
+            return
+        folder = "" if path == self.root else self._key(path)
+        waiting = []
+        for changes in self.unsynced:
+            # A rename between two folders is one change: syncing either makes it durable.
+            if any(name.rpartition("/")[0] == folder for name, _ in changes):
+                _apply(self.durable_names, changes)
+            else:
+                waiting.append(changes)
+        self.unsynced = waiting
 
     def fallocate(self, fd: int, length: int) -> None:
         self._changes("fallocate")
@@ -218,13 +249,14 @@ class MemoryDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         self._changes("rename")
-        self._rename([(target.name, self.names[source.name]), (source.name, None)])
+        old, new = self._key(source), self._key(target)
+        self._rename([(new, self.names[old]), (old, None)])
 
     def unlink(self, path: Path) -> None:
         self._changes("unlink")
-        if path.name not in self.names:
+        if self._key(path) not in self.names:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-        self._rename([(path.name, None)])
+        self._rename([(self._key(path), None)])
 
     def lock(self, fd: int) -> bool:
         if any(self.fds[other] is self.fds[fd] for other in self.locked):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import struct
+
+from crc32c import crc32c
 
 from hf_agent.wal import Wal, WalConfig
 from support.manual_clock import ManualClock
@@ -14,6 +17,7 @@ __all__ = [
     "fill_file",
     "image_of",
     "kind",
+    "later_version",
     "open_wal",
     "read_all",
     "sequences",
@@ -93,7 +97,11 @@ def sequences(wal: Wal) -> list[int]:
 
 def image_of(disk: MemoryDisk) -> dict[str, bytes]:
     """The bytes of all log files."""
-    return {name: bytes(inode.data) for name, inode in disk.names.items() if name.endswith(".wal")}
+    return {
+        name: bytes(inode.data)
+        for name, inode in disk.names.items()
+        if name.endswith(".wal") and "/" not in name
+    }
 
 
 def disk_with(image: dict[str, bytes]) -> MemoryDisk:
@@ -101,3 +109,10 @@ def disk_with(image: dict[str, bytes]) -> MemoryDisk:
     disk = MemoryDisk()
     disk.put(image)
     return disk
+
+
+def later_version(file: bytes, version: int = 2) -> bytes:
+    """The head of a log file as a later version of the format would write it, if it kept to this
+    one's layout."""
+    head = file[:8] + struct.pack("<I", version) + file[12:60]
+    return head + struct.pack("<I", crc32c(head))

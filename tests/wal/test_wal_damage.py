@@ -19,7 +19,15 @@ from hf_agent.wal.record import (
     unpack_header,
 )
 from support.wal_disk import MemoryDisk
-from support.wal_tools import disk_with, fill_file, image_of, open_wal, read_all, settle
+from support.wal_tools import (
+    disk_with,
+    fill_file,
+    image_of,
+    later_version,
+    open_wal,
+    read_all,
+    settle,
+)
 
 FIRST, SECOND, THIRD = (f"{number:016x}.wal" for number in (1, 2, 3))
 RECORDS = 64 + 48 + 8  # where the first batch of the first file begins
@@ -88,6 +96,16 @@ def refused(disk: MemoryDisk, name: str, offset: int, reason: str) -> None:
     assert image_of(disk) == before
 
 
+def index_bytes(written: Written) -> int:
+    """Bytes of the INDEX record of the first file."""
+    (index,) = (
+        found
+        for found in inspect_wal(written.disk.root, disk=written.disk)
+        if found.kind == "index"
+    )
+    return written.ends[FIRST] - index.offset
+
+
 # Heads.
 
 
@@ -97,7 +115,13 @@ def test_bad_magic_is_refused(written: Written, name: str) -> None:
 
 
 def test_an_unknown_version_is_refused_by_its_number(written: Written) -> None:
-    refused(written.changed(SECOND, 8, b"\x02"), SECOND, 8, "unknown format version 2 .*version 1")
+    reason = "unknown format version 2 .*reads version 1.*drain the log before going back"
+    refused(written.changed(SECOND, 0, later_version(written.image[SECOND])), SECOND, 8, reason)
+
+
+@pytest.mark.parametrize("at", range(8, 12))
+def test_a_damaged_version_is_damage_and_not_a_version(written: Written, at: int) -> None:
+    refused(written.flipped(SECOND, at), SECOND, 60, "checksum mismatch in the file's head")
 
 
 def test_a_damaged_head_is_refused(written: Written) -> None:
@@ -155,13 +179,27 @@ def test_a_missing_oldest_file_is_refused() -> None:
     refused(disk_with(image), SECOND, 0, f"bytes 0 to {gap} of stream 'filler' are missing")
 
 
-def test_a_missing_newest_file_is_the_one_loss_that_no_other_file_can_tell(
-    written: Written,
-) -> None:
-    # Its name is durable before it holds anything, so no crash does this; an operator can.
+def test_a_missing_newest_file_is_refused_for_the_one_before_was_sealed(written: Written) -> None:
     disk = disk_with({FIRST: written.image[FIRST]})
+    refused(disk, FIRST, written.ends[FIRST] - index_bytes(written), "next one is missing")
+
+
+def test_a_spare_that_is_no_successor_does_not_hide_a_missing_file(written: Written) -> None:
+    for spare in (bytes(32 << 10), b"", written.image[FIRST]):
+        disk = disk_with({FIRST: written.image[FIRST], "spare.tmp": spare})
+        refused(disk, FIRST, written.ends[FIRST] - index_bytes(written), "next one is missing")
+
+
+def test_a_file_that_was_sealed_before_a_crash_is_gone_on_with(written: Written) -> None:
+    fresh = MemoryDisk()
+    fill_file(open_wal(fresh))  # up to here both logs are the same
+    disk = disk_with({FIRST: written.image[FIRST], "spare.tmp": image_of(fresh)[SECOND]})
     wal = open_wal(disk)
-    assert wal.stream("log") is None
+    assert read_all(wal, "filler") == written.filler[: len(read_all(wal, "filler"))]
+    wal.append("log", b"goes on")
+    settle(wal)
+    wal.close()
+    assert read_all(open_wal(disk_with(image_of(disk))), "log") == b"goes on"
 
 
 # Records of the newest file.

@@ -30,6 +30,7 @@ from hf_agent.hyperfile.appender import Appender
 from hf_agent.store.base import Store, StoreRetry
 from hf_agent.streams.bind import Bind, decode_bind, encode_bind
 from hf_agent.streams.key import StreamKeys, conflict_key
+from hf_agent.streams.repaired import Repaired, decode_repaired, is_repaired
 from hf_agent.wal import StreamView, Wal
 
 __all__ = ["Attached", "Attacher"]
@@ -109,9 +110,16 @@ class Attacher:
         if view is None:
             raise LookupError(f"stream is not in the WAL stream={name!r}")
         origin = self._keys.key(name)
-        if not view.note:
+        note = view.note
+        if is_repaired(note):
+            repaired = decode_repaired(note)
+            attached = await self._attach_repaired(view, origin, repaired)
+            if attached is not None:
+                return attached
+            note = repaired.bind
+        if not note:
             return await self._bind_first(name, origin, view.committed)
-        bind = decode_bind(view.note)
+        bind = decode_bind(note)
         if bind.root != self._root:
             # The configuration points at another store now. What the old one has beyond the
             # position known here cannot be asked any more; stored again is better than lost.
@@ -130,6 +138,43 @@ class Attacher:
         if bind.diverted:
             return await self._stay(name, found.appender, bind, found.committed)
         return await self._divert(name, bind, found.committed)
+
+    async def _attach_repaired(
+        self, view: StreamView, origin: str, repaired: Repaired
+    ) -> Attached | None:
+        """Attach a stream whose log was repaired, by what its container says of it.
+
+        None when the container says nothing: then the last bind that is left decides, if any.
+        """
+        bind = decode_bind(repaired.bind) if repaired.bind else None
+        if bind is not None and bind.root != self._root:
+            return None
+        key = origin if bind is None else bind.key
+        appender = await self._open(key)
+        trailer = None if appender is None else appender.latest_trailer
+        if trailer is not None and trailer.writer_id == self._wal.id:
+            lowest = 0 if bind is None else bind.position
+            if lowest <= trailer.position <= repaired.most:
+                reached = trailer.position
+            else:
+                return None
+        elif bind is not None and bind.position > repaired.end:
+            reached = bind.position  # it was bound behind bytes that are lost
+        else:
+            return None
+        # What the store has beyond the log's end is what the log has lost; its positions are given
+        # to other bytes from now on, so the stream is bound anew, behind them.
+        committed = max(view.committed, min(reached, repaired.end))
+        _log.info(
+            "attached after a repair",
+            stream=view.name,
+            container=key,
+            stored=reached,
+            end=repaired.end,
+        )
+        if appender is None or (bind is not None and bind.origin != origin):
+            return await self._bind_first(view.name, origin, committed)
+        return await self._bind(view.name, appender, origin, committed)
 
     async def _open(self, key: str) -> Appender | None:
         try:

@@ -18,6 +18,7 @@ from hf_agent.metrics import Metrics
 from hf_agent.streams.bind import decode_bind
 from hf_agent.streams.chunk_marks import chunk_mark, progress_of
 from hf_agent.streams.producer_marks import known_of, producer_mark
+from hf_agent.streams.repaired import decode_repaired, is_repaired
 from hf_agent.streams.state import StreamState
 from hf_agent.streams.waiters import BatchWaiters
 from hf_agent.wal import RecordTooLarge, TooManyStreams, Wal, WalError, WalState
@@ -316,7 +317,7 @@ def _recall(state: StreamState, note: bytes) -> None:
     if not note:
         return
     try:
-        bind = decode_bind(note)
+        bind = decode_bind(decode_repaired(note).bind if is_repaired(note) else note)
     except ValueError:
         return  # the flush that needs it will say what is wrong
     state.key, state.diverted = bind.key, bind.diverted

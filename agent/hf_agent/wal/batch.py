@@ -119,6 +119,8 @@ class Item(NamedTuple):
     """Bytes of all buffers."""
     large: bool = False
     """Whether some buffer is `LARGE`."""
+    flags: int = 0
+    """Flags of the record beside END."""
 
 
 class EncodedBatch(NamedTuple):
@@ -163,7 +165,7 @@ def encode(items: Sequence[Item], seed: int, offset: int, batch: int, time_ns: i
     cuts: list[tuple[int, Buffer]] = []  # (place in the image, large buffer that belongs there)
     layout: list[tuple[int, int, int, int]] = []  # header and payload end in the image, its cuts
     length = 0
-    for _, _, _, parts, payload, large in items:
+    for _, _, _, parts, payload, large, _ in items:
         header = length
         first_cut = len(cuts)
         small.append(_NO_HEADER)
@@ -190,7 +192,7 @@ def encode(items: Sequence[Item], seed: int, offset: int, batch: int, time_ns: i
     offsets: list[int] = []
     place = offset
     last = len(items) - 1
-    for index, (kind, stream, position, _, size, _) in enumerate(items):
+    for index, (kind, stream, position, _, size, _, flags) in enumerate(items):
         header, end, low, high = layout[index]
         at = header + HEADER_BYTES
         crc = 0
@@ -199,7 +201,8 @@ def encode(items: Sequence[Item], seed: int, offset: int, batch: int, time_ns: i
             crc = crc32c(buffer, before, _WITH_GIL if len(buffer) <= _SHORT else _WITHOUT_GIL)
             at = cut
         crc = crc32c(view[at:end], crc)
-        flags = END if index == last else 0
+        if index == last:
+            flags |= END
         # First the place where magic and checksum go: it is what the checksum starts with.
         PLACED_HEADER.pack_into(
             image, header, place, crc, size, kind, flags, 0, stream, position, batch, time_ns

@@ -70,6 +70,10 @@ class Disk(Protocol):
 
     def unlink(self, path: Path) -> None: ...
 
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty directory."""
+        ...
+
     def lock(self, fd: int) -> bool:
         """Take an exclusive lock without waiting; False when somebody else has it."""
         ...
@@ -145,6 +149,9 @@ class OsDisk:
 
     def unlink(self, path: Path) -> None:
         path.unlink()
+
+    def rmdir(self, path: Path) -> None:
+        path.rmdir()
 
     def lock(self, fd: int) -> bool:
         try:

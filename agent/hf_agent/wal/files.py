@@ -157,7 +157,7 @@ class FileSet:
     def ensure_spare(self) -> bool:
         """Make a spare unless there is one; False when the limit or the disk forbids it.
 
-        Raises `OSError` for other causes.
+        Its name is durable. Raises `OSError` for other causes, and `SyncFailure`.
         """
         if self.spare is not None:
             return True
@@ -175,6 +175,8 @@ class FileSet:
             if self.disk.size(fd) > size:
                 self.disk.truncate(fd, size)
             self.disk.fallocate(fd, size)
+            # A file that is sealed without this one behind it would look as if one were missing.
+            sync(self.disk.fsync_dir, self.directory)
         except OSError as error:
             if not is_out_of_space(error):
                 raise

@@ -15,7 +15,7 @@ from hf_agent.wal.disk import Disk, OsDisk, preadv_all
 from hf_agent.wal.errors import WalCorrupt
 from hf_agent.wal.file_head import HEAD_BYTES, FileHead, file_sequence
 from hf_agent.wal.handle import Handle
-from hf_agent.wal.record import END, INDEX, SNAPSHOT, STREAM, TYPE_NAMES, file_seed
+from hf_agent.wal.record import END, FILL, INDEX, SNAPSHOT, STREAM, TYPE_NAMES, file_seed
 from hf_agent.wal.scan import Found, RecordScanner
 from hf_agent.wal.sealed import load_directory
 from hf_agent.wal.snapshot import unpack_snapshot
@@ -165,6 +165,9 @@ def _record(path: Path, found: Found, names: dict[int, str]) -> Finding:
     if header.stream:
         details |= {"stream": name, "number": header.stream, "position": header.position}
         text = f"{name or header.stream} at {header.position}, {text}"
+        if header.flags & FILL:
+            details["fill"] = True
+            text += ", zeros in the place of lost bytes"
     if kind == "damage":
         text = f"unknown record type {header.type}, {text}"
     return Finding(path, found.offset, kind, text, details)

@@ -84,13 +84,13 @@ def _unusable(directory: Path, error: OSError) -> WalUnusable:
 def _recover_or_begin(
     disk: Disk, directory: Path, config: WalConfig, clock: Clock, rng: random.Random
 ) -> Recovered:
-    _remove_leftovers(disk, directory, config)
     # What a crash left renamed, but not yet durably so, is settled before it is built upon.
     sync(disk.fsync_dir, directory)
     paths = list_files(disk, directory)
-    if paths:
-        return recover(disk, paths, config)
-    return _begin(disk, directory, config, clock, rng)
+    # Only then are leftovers removed: a spare may be the file that was about to follow.
+    found = recover(disk, paths, config) if paths else None
+    _remove_leftovers(disk, directory, config)
+    return found or _begin(disk, directory, config, clock, rng)
 
 
 def _make_directory(disk: Disk, directory: Path) -> None:

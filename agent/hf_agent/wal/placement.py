@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hf_agent.clock import Clock
 from hf_agent.wal.batch import Item, commit_bytes, encode
-from hf_agent.wal.disk import pwritev_all_sync
+from hf_agent.wal.disk import pwritev_all, pwritev_all_sync
 from hf_agent.wal.files import FileSet
 from hf_agent.wal.index import FOOTER_BYTES, index_bytes
 from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, NOTE, padded
@@ -51,16 +51,20 @@ class Placement:
             rotate(files, self._now())
         return files.ensure_spare() or urgent
 
-    def write(self, items: Sequence[Item]) -> Written:
+    def write(self, items: Sequence[Item], *, synced: bool = True) -> Written:
         """Write a batch into the open file and sync it. `apply` must follow.
 
+        Without `synced`, whoever writes the log syncs the file before anybody is told of it.
         Raises `OSError`: when out of space, nothing has changed and it may be tried again.
         """
         files = self._files
         file = files.open
         time_ns = self._now()
         encoded = encode(items, file.seed, file.tail, files.next_batch, time_ns)
-        pwritev_all_sync(files.disk, file.handle.fd, encoded.buffers, encoded.size, file.tail)
+        if synced:
+            pwritev_all_sync(files.disk, file.handle.fd, encoded.buffers, encoded.size, file.tail)
+        else:
+            pwritev_all(files.disk, file.handle.fd, encoded.buffers, file.tail)
         file.tail += encoded.size
         files.next_batch += 1
         return Written(items, encoded.offsets, time_ns, encoded.size)
@@ -72,7 +76,7 @@ class Placement:
         known = extents.streams
         streams, records = len(known), extents.records
         need = FOOTER_BYTES
-        for kind, stream, _, _, size, _ in items:
+        for kind, stream, _, _, size, _, _ in items:
             need += HEADER_BYTES + padded(size)
             if kind == DATA:
                 records += 1
@@ -93,7 +97,7 @@ class Placement:
         streams = state.streams
         for stream in new_streams:
             streams[stream.number] = stream
-        for index, (kind, number, position, buffers, size, _) in enumerate(items):
+        for index, (kind, number, position, buffers, size, _, _) in enumerate(items):
             if kind == DATA:
                 file.extents.add(number, position, offsets[index], size)
                 streams[number].durable = position + size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hf_agent.wal.files import FileSet
 from hf_agent.wal.handle import Handle
 from hf_agent.wal.index import ENTRY_BYTES, Entries, StreamRange, parse_entries
 from hf_agent.wal.log_file import OpenFile, SealedFile
-from hf_agent.wal.record import DATA, HEADER_BYTES, unpack_header
+from hf_agent.wal.record import DATA, FILL, HEADER_BYTES, unpack_header
 from hf_agent.wal.state import StreamState
 
 __all__ = ["Plan", "Reader"]
@@ -126,8 +127,43 @@ class Reader:
                 # Arrays that only grow: what is added meanwhile is durable as well.
                 entries = Entries(extents.offsets, extents.ends)
                 _extend(plan, open_file, open_file.handle, extents.first, entries, limit)
-        if not plan:
-            raise WalError(f"no record begins there stream={stream.name} start={start}")
+        if plan:
+            return plan
+        for candidate in candidates:
+            if candidate.where.first <= start < candidate.where.end:
+                entries = self._entries(candidate, stream.number)
+                base, seed = candidate.where.first, candidate.file.seed
+                return self._plan_inside(stream, plan, base, entries, candidate.handle, seed, limit)
+        assert extents is not None
+        entries = Entries(extents.offsets, extents.ends)
+        return self._plan_inside(
+            stream, plan, extents.first, entries, open_file.handle, open_file.seed, limit
+        )
+
+    def _plan_inside(
+        self,
+        stream: StreamState,
+        empty: Plan,
+        base: int,
+        entries: Entries,
+        handle: Handle,
+        seed: int,
+        limit: int,
+    ) -> Plan:
+        """A plan that begins inside a record: only among zeros that a repair put there.
+
+        How the lost bytes were divided into records is lost with them, so what the store has of
+        them may end anywhere.
+        """
+        index = bisect_right(entries.ends, empty.start - base)
+        offset = entries.offsets[index] * OFFSET_UNIT
+        data = memoryview(bytearray(HEADER_BYTES))
+        whole = preadv_all(self._files.disk, handle.fd, [data], offset)
+        header = unpack_header(seed, offset, data) if whole else None
+        if header is None or not header.flags & FILL:
+            raise WalError(f"no record begins there stream={stream.name} start={empty.start}")
+        plan = self.plan(stream, header.position, limit - header.position)
+        plan.start = empty.start
         return plan
 
     def read_into(self, plan: Plan, buffer: memoryview) -> None:
@@ -138,9 +174,21 @@ class Reader:
                 f"the buffer has another size than the plan bytes={target.nbytes} "
                 f"plan={plan.nbytes}"
             )
+        skipped = plan.start - plan.segments[0].start if plan.segments else 0
+        if skipped:
+            whole = memoryview(bytearray(skipped + plan.nbytes))
+            self._read(plan, whole)
+            target[:] = whole[skipped:]
+        else:
+            self._read(plan, target)
+
+    def _read(self, plan: Plan, target: memoryview) -> None:
+        """Read all records of the plan, from the beginning of the first one."""
+        start = plan.segments[0].start if plan.segments else plan.start
         scratch = memoryview(bytearray(min(_WINDOW, max(map(_span, plan.segments), default=0))))
         for segment in plan.segments:
-            self._read_segment(segment, plan, target, scratch)
+            check = _Check(segment.file, plan.number)
+            self._read_segment(segment, check, target[segment.start - start :], scratch)
 
     def _entries(self, candidate: _Candidate, number: int) -> Entries:
         file, handle, where = candidate
@@ -169,12 +217,10 @@ class Reader:
         return entries
 
     def _read_segment(
-        self, segment: Segment, plan: Plan, target: memoryview, scratch: memoryview
+        self, segment: Segment, check: _Check, target: memoryview, scratch: memoryview
     ) -> None:
         disk, fd = self._files.disk, segment.handle.fd
-        check = _Check(segment.file, plan.number)
         offsets, ends, base = segment.offsets, segment.ends, segment.base
-        target = target[segment.start - plan.start :]
         at = 0  # in target
         index, count = 0, len(ends)
         while index < count:

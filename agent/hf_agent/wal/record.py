@@ -19,6 +19,7 @@ __all__ = [
     "COMMIT",
     "DATA",
     "END",
+    "FILL",
     "HEADER_BYTES",
     "INDEX",
     "MAGIC",
@@ -39,6 +40,8 @@ HEADER_BYTES = 48
 ALIGNMENT = 8
 END = 1
 """Flag of the last record of a batch."""
+FILL = 2
+"""Flag of DATA that nobody appended: zeros that a repair put in the place of lost bytes."""
 
 _BODY = struct.Struct("<IIBBHIQQQ")
 CHECKED = struct.Struct("<4sI")

@@ -12,9 +12,16 @@ from pathlib import Path
 
 from hf_agent.wal.batch import unpack_commits
 from hf_agent.wal.config import WalConfig
-from hf_agent.wal.disk import Disk, preadv_all
+from hf_agent.wal.disk import Disk
 from hf_agent.wal.errors import WalCorrupt
-from hf_agent.wal.file_head import HEAD_BYTES, FileHead, file_sequence
+from hf_agent.wal.file_head import (
+    HEAD_BYTES,
+    REPAIR_MARKER,
+    SPARE_NAME,
+    FileHead,
+    file_sequence,
+    read_head,
+)
 from hf_agent.wal.handle import Handle
 from hf_agent.wal.log_file import OpenFile, SealedFile
 from hf_agent.wal.record import COMMIT, DATA, HEADER_BYTES, MARKS, NOTE, SNAPSHOT, STREAM, file_seed
@@ -24,7 +31,7 @@ from hf_agent.wal.snapshot import unpack_marks, unpack_snapshot
 from hf_agent.wal.state import LogState, Marks, StreamState
 from hf_agent.wal.tail import make_tail_durable, scan_batches
 
-__all__ = ["Recovered", "Recovery", "list_files", "recover"]
+__all__ = ["Recovered", "Recovery", "is_successor", "list_files", "recover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,9 @@ def list_files(disk: Disk, directory: Path) -> list[Path]:
     names = sorted(name for name in disk.listdir(directory) if name.endswith(".wal"))
     paths = []
     last = None
+    if REPAIR_MARKER in names:
+        reason = "a repair was cut off: let `hf-agent wal repair` finish it"
+        raise WalCorrupt(directory / REPAIR_MARKER, 0, reason)
     for name in names:
         path = directory / name
         sequence = file_sequence(name)
@@ -92,18 +102,35 @@ def recover(disk: Disk, paths: list[Path], config: WalConfig) -> Recovered:
     apply = _Apply(state, open_file)
     tail = scan_batches(scanner, snapshot.end, snapshot.header.batch, apply)
     open_file.tail = tail.offset
+    if tail.sealed and not is_successor(disk, newest.parent, wal_id, head.sequence + 1):
+        raise WalCorrupt(
+            newest,
+            tail.offset,
+            f"the file was sealed, and the next one is missing, sequence {head.sequence + 1:x}",
+        )
     _check_committed(sealed, state, open_file)
     make_tail_durable(disk, handle.fd, scanner, tail, head.size)
     torn = (newest, tail.offset, tail.torn_bytes) if tail.torn_bytes else None
     return Recovered(wal_id, state, sealed, open_file, tail.batch + 1, torn, corruptions)
 
 
+def is_successor(disk: Disk, directory: Path, wal_id: bytes, sequence: int) -> bool:
+    """Whether the spare was made the file with that sequence number, and only lacks its name."""
+    if SPARE_NAME not in disk.listdir(directory):
+        return False
+    path = directory / SPARE_NAME
+    handle = Handle(disk, disk.open(path, os.O_RDONLY))
+    try:
+        head = read_head(disk, handle.fd, path)
+    except WalCorrupt:
+        return False
+    return (head.wal_id, head.sequence) == (wal_id, sequence)
+
+
 def _open(disk: Disk, path: Path, wal_id: bytes | None, flags: int) -> tuple[FileHead, Handle]:
     handle = Handle(disk, disk.open(path, flags))
     size = disk.size(handle.fd)
-    data = bytearray(min(HEAD_BYTES, size))
-    preadv_all(disk, handle.fd, [memoryview(data)], 0)
-    head = FileHead.unpack(bytes(data), path)
+    head = read_head(disk, handle.fd, path)
     if head.sequence != file_sequence(path.name):
         raise WalCorrupt(path, 32, f"this is a copy of the file with sequence {head.sequence:x}")
     if wal_id is not None and head.wal_id != wal_id:

@@ -15,7 +15,7 @@ from hf_agent.wal.index import FOOTER_BYTES
 from hf_agent.wal.record import DATA, END, HEADER_BYTES, INDEX, MAGIC
 from hf_agent.wal.scan import Found, RecordScanner
 
-__all__ = ["Tail", "make_tail_durable", "scan_batches"]
+__all__ = ["Tail", "is_partial_header", "make_tail_durable", "scan_batches"]
 
 _CHUNK = 1 << 20
 
@@ -34,6 +34,8 @@ class Tail:
     """End of what an unfinished batch may have left behind `offset`."""
     torn_bytes: int
     """Bytes of an unfinished batch; 0 when there is none."""
+    sealed: bool = False
+    """Whether an INDEX begins at `offset`: the next file is there, or was about to be."""
 
 
 def scan_batches(
@@ -107,13 +109,15 @@ def _look_behind(scanner: RecordScanner, tail: Tail, bad: int) -> None:
         if found.header.batch == next_batch:
             end = max(end, min(found.end, scanner.limit))
     raw = scanner.raw(bad, HEADER_BYTES) if bad < scanner.limit else b""
-    if end == bad and _is_partial_header(raw, tail.batch):
+    if end == bad and is_partial_header(raw, tail.batch):
         end = bad + len(raw)
     tail.dirty_end = max(end, bad + len(raw.rstrip(b"\0")))
-    tail.torn_bytes = 0 if sealing and bad == tail.offset else end - tail.offset
+    tail.sealed = sealing and bad == tail.offset
+    tail.torn_bytes = 0 if tail.sealed else end - tail.offset
 
 
-def _is_partial_header(raw: bytes, batch: int) -> bool:
+def is_partial_header(raw: bytes, batch: int) -> bool:
+    """Whether `raw` looks like the beginning of a record after batch number `batch`."""
     written = raw.rstrip(b"\0")
     if len(written) < len(MAGIC):
         return bool(written) and MAGIC.startswith(written)

@@ -210,7 +210,8 @@ class Wal:
     def plan(self, stream: str, start: int, max_bytes: int) -> Plan:
         """Which durable records to read from `start`: at most `max_bytes`, but at least one.
 
-        `start` must be where a record begins: 0, a plan's end, or what was committed. Empty when
+        `start` must be where a record begins: 0, a plan's end, or what was committed; or among
+        zeros that a repair put in the place of lost bytes. Empty when
         nothing is durable from there on. May read from an index. Raises `WalError`, `WalCorrupt`,
         and `OSError` from the disk.
         """

@@ -11,7 +11,10 @@ __all__ = ["wal"]
 
 @click.group(
     cls=LazyGroup,
-    lazy={"inspect": ("hf_agent.cli.commands.wal_inspect:inspect", "Show what a log holds.")},
+    lazy={
+        "inspect": ("hf_agent.cli.commands.wal_inspect:inspect", "Show what a log holds."),
+        "repair": ("hf_agent.cli.commands.wal_repair:repair", "Make a damaged log open again."),
+    },
 )
 def wal() -> None:
-    """Look into a write-ahead log. Reads only; the agent may be running."""
+    """Look into a write-ahead log, or repair it."""
