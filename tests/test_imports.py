@@ -28,17 +28,18 @@ ALLOWED: dict[str, set[str]] = {
         ),
     },
     "metrics": {"", "tallies"},
+    "recent": set(),
     "tallies": set(),
     "logs": set(),
     "clock": set(),
     "ingest": {"clock", "metrics", ""},
     "client": {"clock", "ingest"},
     "streams": {"clock", "metrics", "ingest.sink", "wal"},
-    "flusher": {"clock", "metrics", "streams", "wal", "hyperfile", "store"},
+    "flusher": {"clock", "metrics", "recent", "streams", "wal", "hyperfile", "store"},
     "web": {"metrics", "config.listen_address", "ingest.unix_socket"},
     # The outermost: wiring, and shells.
     "service": {
-        *("", "clock", "config", "flusher", "ingest", "logs", "metrics"),
+        *("", "clock", "config", "flusher", "ingest", "logs", "metrics", "recent", "tallies"),
         *("store", "streams", "wal", "web"),
     },
     "cli": {

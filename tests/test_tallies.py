@@ -6,7 +6,7 @@ import random
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from hf_agent.tallies import DurationTally, TrafficTallies
+from hf_agent.tallies import DurationTally, TrafficTallies, quantile
 
 BOUNDS = (0.0001, 0.005, 0.25, 1, 60)
 
@@ -52,3 +52,12 @@ def test_traffic_reads_like_counters_with_a_label() -> None:
     counters["received_bytes"].labels("append").inc(300)
     counters["acked_records"].labels("lines").inc()
     assert without_created(generate_latest(ours)) == without_created(generate_latest(theirs))
+
+
+def test_a_quantile_lies_in_its_bucket_as_prometheus_estimates_it() -> None:
+    assert quantile((1.0, 2.0), (0, 0, 0), 0.5) is None
+    assert quantile((1.0, 2.0), (10, 0, 0), 0.5) == 0.5
+    assert quantile((1.0, 2.0), (10, 10, 0), 0.75) == 1.5
+    assert quantile((1.0, 2.0), (10, 0, 10), 0.5) == 1.0
+    # Above the highest bound nothing more is known.
+    assert quantile((1.0, 2.0), (0, 0, 10), 0.5) == 2.0

@@ -12,7 +12,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-__all__ = ["LEVELS", "set_level", "setup"]
+__all__ = ["LEVELS", "remember", "set_level", "setup"]
 
 LEVELS = ("debug", "info", "warning", "error")
 """Names of the levels, from the most to the least talkative."""
@@ -70,6 +70,14 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(number)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def remember(processor: Processor) -> None:
+    """Have `processor` see every event first, also those below the level of the log.
+
+    It is forgotten by the next `setup`.
+    """
+    structlog.configure(processors=[processor, *structlog.get_config()["processors"]])
 
 
 def _renderers(*, console: bool, colors: bool) -> list[Processor]:

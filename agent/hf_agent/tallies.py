@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-__all__ = ["CountTally", "DurationTally", "Traffic", "TrafficTallies"]
+__all__ = ["CountTally", "DurationTally", "Traffic", "TrafficTallies", "quantile"]
 
 
 class Traffic:
@@ -91,24 +91,47 @@ class DurationTally(Collector):
     ) -> None:
         self._name = name
         self._text = text
-        self._bounds = [float(bound) for bound in bounds]
+        self.bounds: Sequence[float] = [float(bound) for bound in bounds]
+        """Upper ends of the buckets, in seconds, but for the last, which has none."""
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
         registry.register(self)
 
     def observe(self, seconds: float) -> None:
         """Take note of one duration."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._counts[bisect_left(self.bounds, seconds)] += 1
         self._sum += seconds
+
+    def counts(self) -> list[int]:
+        """How many fell in each bucket; one more than there are bounds."""
+        return list(self._counts)
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at each scrape."""
         buckets: list[tuple[str, float]] = []
         total = 0
-        for bound, count in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
+        for bound, count in zip((*self.bounds, float("inf")), list(self._counts), strict=True):
             total += count
             edge = floatToGoString(bound)  # type: ignore[no-untyped-call]
             buckets.append((edge, float(total)))
         family = HistogramMetricFamily(self._name, self._text)
         family.add_metric((), buckets, self._sum)
         yield family
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """The value below which `share` of what was counted lies, as Prometheus estimates it.
+
+    `counts` has one more than `bounds`. None when nothing was counted; the highest bound when it
+    lies above that.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    rank, below = share * total, 0
+    for index, count in enumerate(counts[:-1]):
+        if count and below + count >= rank:
+            low = bounds[index - 1] if index else 0.0
+            return low + (bounds[index] - low) * (rank - below) / count
+        below += count
+    return bounds[-1]

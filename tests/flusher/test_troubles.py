@@ -129,3 +129,17 @@ def test_the_pairs_at_the_end_of_a_message_do_not_make_it_another(
     error: BaseException, message: str
 ) -> None:
     assert message_of(error) == message
+
+
+def test_causes_are_listed_by_how_many_streams_they_concern(bench: Bench) -> None:
+    for stream in "abc":
+        bench.away(stream)
+    bench.refuses("d")
+    assert bench.troubles.causes(10) == [
+        {"result": "retry", "code": "SlowDown", "stream": "", "streams": 3},
+        {"result": "refused", "code": "AccessDenied", "stream": "", "streams": 1},
+    ]
+    assert len(bench.troubles.causes(1)) == 1
+    for stream in "abcd":
+        bench.well(stream)
+    assert bench.troubles.causes(10) == []

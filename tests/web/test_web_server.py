@@ -6,51 +6,15 @@ import asyncio
 import json
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hf_agent.metrics import Metrics
 from hf_agent.web.limits import Limits
+from hf_agent.web.queries import StreamQuery
 from hf_agent.web.server import WebServer, WebServerError
-
-
-class Agent:
-    """What the server asks about."""
-
-    def __init__(self) -> None:
-        self.metrics = Metrics()
-        self.reasons: list[str] = []
-        self.faults: list[str] = []
-        self.rows: list[dict[str, Any]] = []
-        self.refreshed = 0
-
-    def health(self) -> tuple[bool, list[str]]:
-        return not self.faults, self.faults
-
-    def ready(self) -> tuple[bool, list[str]]:
-        return not self.reasons, self.reasons
-
-    def streams(self) -> Iterable[dict[str, Any]]:
-        return iter(self.rows)
-
-    def refresh(self) -> None:
-        self.refreshed += 1
-        self.metrics.wal_size.set(self.refreshed)
-
-    def server(self, listen: str, limits: Limits | None = None) -> WebServer:
-        return WebServer(
-            listen,
-            metrics=self.metrics,
-            health=self.health,
-            ready=self.ready,
-            status=lambda: {"phase": "running"},
-            streams=self.streams,
-            refresh=self.refresh,
-            limits=limits,
-        )
+from support.web_stub import Agent, ask
 
 
 @pytest.fixture
@@ -64,26 +28,6 @@ async def server(agent: Agent) -> AsyncIterator[WebServer]:
     await server.start()
     yield server
     await server.stop()
-
-
-async def ask(
-    where: int | str, path: str, *, method: str = "GET", headers: str = ""
-) -> tuple[int, dict[str, str], str]:
-    """One request over a connection of its own: status, headers, body."""
-    if isinstance(where, int):
-        reader, writer = await asyncio.open_connection("127.0.0.1", where)
-    else:
-        reader, writer = await asyncio.open_unix_connection(where)
-    writer.write(
-        f"{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n{headers}\r\n".encode()
-    )
-    answer = (await reader.read()).decode()
-    writer.close()
-    await writer.wait_closed()
-    head, _, body = answer.partition("\r\n\r\n")
-    first, *rest = head.split("\r\n")
-    fields = dict(line.lower().split(": ", 1) for line in rest)
-    return int(first.split()[1]), fields, body
 
 
 async def test_metrics_are_prometheus_text_with_gauges_of_this_moment(
@@ -141,13 +85,59 @@ async def test_streams_are_a_bounded_list_by_prefix(agent: Agent, server: WebSer
     assert [row["position"] for row in some["streams"]] == list(range(600))
     assert some["truncated"] is False
     none = json.loads((await ask(server.port, "/api/streams?prefix=c"))[2])
-    assert none == {"streams": [], "truncated": False}
+    assert none == {"streams": [], "matched": 0, "truncated": False}
+
+
+async def test_pages_of_streams_follow_each_other(agent: Agent, server: WebServer) -> None:
+    agent.rows = [{"stream": f"a/{i}"} for i in range(25)]
+    pages = []
+    for offset in (0, 10, 20, 30):
+        body = (await ask(server.port, f"/api/streams?limit=10&offset={offset}"))[2]
+        pages.append(json.loads(body))
+    assert [len(page["streams"]) for page in pages] == [10, 10, 5, 0]
+    assert [page["truncated"] for page in pages] == [True, True, False, False]
+    assert {page["matched"] for page in pages} == {25}
+
+
+async def test_the_agent_is_asked_for_exactly_what_the_request_says(
+    agent: Agent, server: WebServer
+) -> None:
+    path = "/api/streams?prefix=a%2F&search=We%20b&sort=-unflushed_bytes&limit=5&offset=20&other=1"
+    assert (await ask(server.port, path))[0] == 200
+    assert agent.query == StreamQuery("a/", "We b", "unflushed_bytes", True, 20, 5)
+    assert (await ask(server.port, "/api/streams?sort=stream"))[0] == 200
+    assert agent.query == StreamQuery("", "", "stream", False, 0, 1000)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "10001", "1e3", "", "99999999999999999999"])
 async def test_a_limit_out_of_bounds_is_a_bad_request(server: WebServer, limit: str) -> None:
     status, _, body = await ask(server.port, f"/api/streams?limit={limit}")
     assert (status, body) == (400, "limit must be a whole number from 1 to 10000\n")
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "1000000001", "", "%D9%A3"])
+async def test_an_offset_out_of_bounds_is_a_bad_request(server: WebServer, offset: str) -> None:
+    status, _, body = await ask(server.port, f"/api/streams?offset={offset}")
+    assert (status, body) == (400, "offset must be a whole number from 0 to 1000000000\n")
+
+
+@pytest.mark.parametrize("sort", ["name", "-", "--stream", "stream,position", "__class__"])
+async def test_a_sort_by_what_is_no_field_is_a_bad_request(server: WebServer, sort: str) -> None:
+    status, _, body = await ask(server.port, f"/api/streams?sort={sort}")
+    assert status == 400
+    assert body.startswith("sort must be one of stream, position, ")
+
+
+async def test_a_search_that_is_too_long_is_a_bad_request(server: WebServer) -> None:
+    assert (await ask(server.port, f"/api/streams?search={'x' * 200}"))[0] == 200
+    status, _, body = await ask(server.port, f"/api/streams?search={'x' * 201}")
+    assert (status, body) == (400, "search must have at most 200 characters\n")
+
+
+async def test_the_overview_is_json(server: WebServer) -> None:
+    status, fields, body = await ask(server.port, "/api/overview")
+    assert (status, json.loads(body)) == (200, {"events": []})
+    assert fields["cache-control"] == "no-store"
 
 
 async def test_other_paths_and_methods_are_refused_in_plain_text(server: WebServer) -> None:

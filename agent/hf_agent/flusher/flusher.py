@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import structlog
 
@@ -25,6 +26,7 @@ from hf_agent.flusher.stream_flush import Flushed, StreamFlush
 from hf_agent.flusher.troubles import Troubles
 from hf_agent.hyperfile import ConflictError, HyperfileError
 from hf_agent.metrics import Metrics
+from hf_agent.recent import FlushDone, RecentFlushes
 from hf_agent.store.base import StoreConflict, StoreError, StoreNotFound, StoreRetry
 from hf_agent.streams.intake import Intake
 from hf_agent.streams.state import StreamState
@@ -81,6 +83,7 @@ class Flusher:
         self._metrics = metrics
         self._preflight = preflight
         self._troubles = Troubles(metrics)
+        self.recent = RecentFlushes()
         self._schedule = Schedule(interval=settings.interval, concurrency=settings.concurrency)
         self._store_backoff = Backoff(settings.retry_min, settings.retry_max, rng)
         self._backoffs: dict[str, Backoff] = {}
@@ -139,6 +142,20 @@ class Flusher:
     def refused(self) -> Mapping[str, str]:
         """Streams that the store refuses, and why; the agent is not ready while there are some."""
         return self._troubles.refused
+
+    @property
+    def running(self) -> int:
+        """Flushes in progress."""
+        return len(self._schedule.running)
+
+    @property
+    def concurrency(self) -> int:
+        """Their limit."""
+        return self._settings.concurrency
+
+    def causes(self, most: int) -> list[dict[str, Any]]:
+        """What keeps streams from being flushed; see `Troubles.causes`."""
+        return self._troubles.causes(most)
 
     # -- lifecycle -------------------------------------------------------------------------
 
@@ -200,12 +217,13 @@ class Flusher:
             _log.exception("flush failed by a defect of the agent", stream=name)
             self._on_defect(error)
         else:
-            self._metrics.flush_duration.observe(perf_counter() - started)
-            self._succeeded(name, done, began)
+            seconds = perf_counter() - started
+            self._metrics.flush_duration.observe(seconds)
+            self._succeeded(name, done, began, seconds)
         self._account_cache(flush)
         self._wake.set()
 
-    def _succeeded(self, name: str, done: Flushed, began: float) -> None:
+    def _succeeded(self, name: str, done: Flushed, began: float, seconds: float) -> None:
         now = self._clock.time()
         state = self._intake.states[name]
         state.error = ""
@@ -216,6 +234,7 @@ class Flusher:
             state.flushes += 1
             state.last_flush = now
             self._metrics.flush_bytes.inc(done.nbytes)
+            self.recent.add(FlushDone(now, name, done.nbytes, seconds, done.key, done.checkpoint))
             self._metrics.flush_last_success.set(now)
         self._metrics.flushes.labels("ok").inc()
         self._backoffs.pop(name, None)

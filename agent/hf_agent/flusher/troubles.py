@@ -8,9 +8,10 @@ stream that has it has been flushed, or has met another cause.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -80,6 +81,15 @@ class Troubles:
             _log.info(
                 "flushing again", stream=stream, container=key, was=cause.result, code=cause.code
             )
+
+    def causes(self, most: int) -> list[dict[str, Any]]:
+        """The causes there are now, those of the most streams first, at most `most` of them.
+
+        As plain JSON types: `result`, `code` (or message), `stream` (empty when it is the store's)
+        and `streams`, how many it concerns.
+        """
+        found = heapq.nlargest(most, self._streams.items(), key=lambda item: item[1])
+        return [{**cause._asdict(), "streams": count} for cause, count in found]
 
     def _forget(self, stream: str) -> _Cause | None:
         cause = self._causes.pop(stream, None)

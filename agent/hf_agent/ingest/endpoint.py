@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.settings import ForwardConfig
 from hf_agent.ingest.lines.settings import LinesConfig
 from hf_agent.ingest.log_limit import LogLimiter
+from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.rate_limits import RateConfig, RateLimits
 from hf_agent.ingest.sink import Sink
@@ -134,6 +136,11 @@ class Endpoint:
         if peer is not None:
             self.admission.leave(peer)
         self._gone.set()
+
+    def peers(self) -> Iterator[Peer]:
+        """Who is let in, once for each connection."""
+        path, protocol = str(self.config.path), self.config.protocol
+        return (Peer(path, protocol, who.pid, who.uid) for who in self._admitted.values())
 
     def end_idle(self) -> None:
         """End the connections that were silent for too long; look again in a while."""

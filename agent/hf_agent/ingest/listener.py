@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hf_agent.clock import Clock
 from hf_agent.ingest.acceptor import Acceptor, HeldAcceptor
@@ -20,6 +20,7 @@ from hf_agent.ingest.forward.settings import ForwardSettings
 from hf_agent.ingest.forward_connection import ForwardConnection
 from hf_agent.ingest.lines.settings import LinesSettings
 from hf_agent.ingest.lines_connection import LinesConnection
+from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.sink import Sink
 from hf_agent.ingest.stream_patterns import compile_patterns
@@ -67,6 +68,10 @@ class Listener:
     def connections(self) -> int:
         """Open connections."""
         return len(self._endpoint.connections)
+
+    def peers(self) -> Iterator[Peer]:
+        """Who is connected, once for each connection."""
+        return self._endpoint.peers()
 
     async def start(self) -> None:
         """Listen. Raises `ListenerError` when the socket cannot be had."""

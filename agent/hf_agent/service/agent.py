@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,15 @@ from hf_agent import __version__
 from hf_agent.clock import Clock
 from hf_agent.config import Config
 from hf_agent.metrics import Metrics
+from hf_agent.recent import RecentEvents
 from hf_agent.service.core import Core, flush_settings, wal_config
 from hf_agent.service.data_dir import make_data_dir
 from hf_agent.service.exit_status import ExitStatus
 from hf_agent.service.health import Phase, readiness
+from hf_agent.service.overview import Overview
 from hf_agent.service.sd_notify import Notifier
 from hf_agent.wal import Disk, OsDisk, Recovery, Wal
+from hf_agent.web.queries import StreamQuery
 from hf_agent.web.server import WebServer
 
 __all__ = ["Agent"]
@@ -41,7 +43,9 @@ class Agent:
         rng: random.Random,
         metrics: Metrics,
         disk: Disk | None = None,
+        events: RecentEvents | None = None,
     ) -> None:
+        """`events` are shown to people; somebody has to make it part of the log."""
         self.config = config
         self._clock = clock
         self._rng = rng
@@ -53,6 +57,12 @@ class Agent:
         self.notifier = Notifier.from_environment()
         self._ticker: asyncio.Task[None] | None = None
         self._core: Core | None = None
+        self._overview = Overview(
+            clock=clock,
+            metrics=metrics,
+            events=events or RecentEvents(clock.time),
+            status=self.status,
+        )
         self._web = WebServer(
             config.http.listen,
             metrics=metrics,
@@ -60,6 +70,7 @@ class Agent:
             ready=self.ready,
             status=self.status,
             streams=self.streams,
+            overview=self._overview.describe,
             refresh=self._refresh,
         )
 
@@ -82,7 +93,7 @@ class Agent:
         )
         _log_recovery(wal.recovery)
         self._metrics.wal_corruptions.inc(wal.recovery.corruptions)
-        self._core = core = Core(
+        self._core = self._overview.core = core = Core(
             config,
             wal,
             clock=self._clock,
@@ -148,6 +159,7 @@ class Agent:
             await self._clock.sleep(_TICK)
             if self._core is not None:
                 self._core.tick()
+            self._overview.tick()
             self.notifier.watchdog()
 
     # -- what others may ask ---------------------------------------------------------------
@@ -165,9 +177,9 @@ class Agent:
             self._phase, core.wal.state, unfit=core.unfit, refused=core.flusher.refused
         )
 
-    def streams(self) -> Iterator[dict[str, Any]]:
-        """The rows of `/api/streams`."""
-        return self._core.streams() if self._core is not None else iter(())
+    def streams(self, query: StreamQuery) -> tuple[list[dict[str, Any]], int]:
+        """See `Core.streams`."""
+        return self._core.streams(query) if self._core is not None else ([], 0)
 
     def status(self) -> dict[str, Any]:
         """What `/api/status` and the command `status` show."""

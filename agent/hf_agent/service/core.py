@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hf_agent.flusher.flusher import Flusher, FlushSettings
 from hf_agent.flusher.preflight import Preflight
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
+from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.metrics import Metrics
 from hf_agent.service.store_options import s3_options
@@ -25,7 +27,9 @@ from hf_agent.store.base import Store
 from hf_agent.store.url import open_store
 from hf_agent.streams.intake import Intake
 from hf_agent.streams.key import StreamKeys
+from hf_agent.streams.listing import list_streams
 from hf_agent.wal import Wal, WalConfig, WalState
+from hf_agent.web.queries import StreamQuery
 
 __all__ = ["Core", "flush_settings", "wal_config"]
 
@@ -237,9 +241,14 @@ class Core:
         """Why the store failed the preflight; empty when it did not, or was merely away."""
         return self.preflight.reason if self.preflight.state == "refused" else ""
 
-    def streams(self) -> Iterator[dict[str, Any]]:
-        """The rows of `/api/streams`."""
-        return (state.describe() for state in self.intake.states.values())
+    def streams(self, query: StreamQuery) -> tuple[list[dict[str, Any]], int]:
+        """The rows of `/api/streams`, and how many there would be without a limit."""
+        found = list_streams(self.intake.states.values(), **query._asdict())
+        return [state.describe() for state in found.streams], found.matched
+
+    def peers(self) -> Iterator[Peer]:
+        """Who is connected, once for each connection."""
+        return itertools.chain.from_iterable(each.peers() for each in self._listeners)
 
     def status(self) -> dict[str, Any]:
         """The part of the status that needs a recovered WAL."""

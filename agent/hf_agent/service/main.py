@@ -14,8 +14,9 @@ import uvloop
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.config import Config, ConfigError, load
 from hf_agent.ingest.listener import ListenerError
-from hf_agent.logs import set_level
+from hf_agent.logs import remember, set_level
 from hf_agent.metrics import Metrics
+from hf_agent.recent import RecentEvents
 from hf_agent.service.agent import Agent
 from hf_agent.service.exit_status import ExitStatus
 from hf_agent.service.reload import changed_keys, merge, needs_restart
@@ -35,7 +36,10 @@ def run_agent(config: Config, *, config_path: Path) -> int:
 
 
 async def _main(config: Config, config_path: Path) -> ExitStatus:
-    agent = Agent(config, clock=SystemClock(), rng=system_random(), metrics=Metrics())
+    clock = SystemClock()
+    events = RecentEvents(clock.time)
+    remember(events)
+    agent = Agent(config, clock=clock, rng=system_random(), metrics=Metrics(), events=events)
     signals = _Signals(agent, config_path)
     signals.install()
     try:

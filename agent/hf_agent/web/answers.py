@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,10 +10,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-__all__ = ["condition", "json", "metrics", "problem", "streams"]
+from hf_agent.web.page import Page
+from hf_agent.web.queries import BadQuery, StreamQuery, parse_stream_query
 
-_DEFAULT_STREAMS = 1000
-_MAX_STREAMS = 10_000
+__all__ = ["condition", "json", "metrics", "page", "problem", "streams"]
+
 _FRESH = {"Cache-Control": "no-store"}
 
 
@@ -49,13 +49,29 @@ def metrics(registry: CollectorRegistry, accept: str) -> web.Response:
     return web.Response(body=encode(registry), headers={**_FRESH, "Content-Type": content_type})
 
 
-def streams(query: Callable[[str, str], str], rows: Iterable[dict[str, Any]]) -> web.Response:
-    """Streams by prefix, a bounded number: `query` gives a parameter, or its default."""
-    limit = query("limit", str(_DEFAULT_STREAMS))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= _MAX_STREAMS:
-        return problem(400, f"limit must be a whole number from 1 to {_MAX_STREAMS}")
-    prefix = query("prefix", "")
-    wanted = (row for row in rows if str(row.get("stream", "")).startswith(prefix))
-    found = list(islice(wanted, int(limit) + 1))
-    truncated = len(found) > int(limit)
-    return json({"streams": found[: int(limit)], "truncated": truncated})
+def page(content: Page, if_none_match: str) -> web.Response:
+    """The status page, or word that the browser has it."""
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": content.policy,
+        "ETag": content.etag,
+    }
+    if if_none_match == content.etag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(
+        body=content.body, content_type="text/html", charset="utf-8", headers=headers
+    )
+
+
+def streams(
+    parameters: Mapping[str, str],
+    find: Callable[[StreamQuery], tuple[list[dict[str, Any]], int]],
+) -> web.Response:
+    """A page of streams. `find` gives its rows, and how many there would be without a limit."""
+    try:
+        query = parse_stream_query(parameters)
+    except BadQuery as error:
+        return problem(400, str(error))
+    rows, matched = find(query)
+    truncated = query.offset + len(rows) < matched
+    return json({"streams": rows, "matched": matched, "truncated": truncated})

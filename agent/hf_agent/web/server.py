@@ -1,10 +1,10 @@
-"""The HTTP server: metrics, health and status. It knows the agent by a few callables only."""
+"""The HTTP server: metrics, health, status, page. It knows the agent by a few callables only."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import structlog
@@ -15,6 +15,8 @@ from hf_agent.metrics import Metrics
 from hf_agent.web import answers
 from hf_agent.web.errors import WebServerError
 from hf_agent.web.limits import Admission, Limits
+from hf_agent.web.page import SAFE_HEADERS, load_page
+from hf_agent.web.queries import StreamQuery
 from hf_agent.web.sockets import OpenSockets, open_sockets
 
 __all__ = ["WebServer", "WebServerError"]
@@ -36,21 +38,26 @@ class WebServer:
         health: Condition,
         ready: Condition,
         status: Callable[[], dict[str, Any]],
-        streams: Callable[[], Iterable[dict[str, Any]]],
+        overview: Callable[[], dict[str, Any]],
+        streams: Callable[[StreamQuery], tuple[list[dict[str, Any]], int]],
         refresh: Callable[[], None],
         limits: Limits | None = None,
     ) -> None:
         """`listen` as in `http.listen`: "host:port", ":port", a Unix socket's path, or "" for none.
 
-        `health` and `ready` give whether all is well, and why not; `refresh` sets the gauges
-        before they are shown. Raises `ValueError` when `listen` is none of those.
+        `status` and `overview` give what `/api/` answers under their names, `streams` the rows that
+        were asked for and how many match; `health` and `ready` give whether all is well, and why
+        not; `refresh` sets the gauges before they are shown. Raises `ValueError` when `listen` is
+        none of those.
         """
         self._address = parse_listen_address(listen)
         self._metrics = metrics
         self._health = health
         self._ready = ready
         self._status = status
+        self._overview = overview
         self._streams = streams
+        self._page = load_page()
         self._refresh = refresh
         self._limits = limits or Limits()
         self._runner: web.AppRunner | None = None
@@ -103,10 +110,13 @@ class WebServer:
         app = web.Application(
             client_max_size=self._limits.body_bytes, middlewares=[self._first_request]
         )
+        app.on_response_prepare.append(_harden)
+        app.router.add_get("/", self._get_page)
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/healthz", self._get_health)
         app.router.add_get("/readyz", self._get_ready)
         app.router.add_get("/api/status", self._get_status)
+        app.router.add_get("/api/overview", self._get_overview)
         app.router.add_get("/api/streams", self._get_streams)
         return app
 
@@ -130,4 +140,16 @@ class WebServer:
         return answers.json(self._status())
 
     async def _get_streams(self, request: web.Request) -> web.Response:
-        return answers.streams(request.query.get, self._streams())
+        return answers.streams(request.query, self._streams)
+
+    async def _get_overview(self, request: web.Request) -> web.Response:
+        return answers.json(self._overview())
+
+    async def _get_page(self, request: web.Request) -> web.Response:
+        return answers.page(self._page, request.headers.get("If-None-Match", ""))
+
+
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    """What a browser must never take for something else, or show within another page."""
+    for name, value in SAFE_HEADERS.items():
+        response.headers.setdefault(name, value)
