@@ -28,8 +28,9 @@ from hf_agent.ingest.append_protocol import (
 )
 from hf_agent.ingest.forward.chunk import check_options, parts
 from hf_agent.ingest.forward.formats import Format, fallback_format, own_format
-from hf_agent.ingest.forward.messages import Events, ForwardMessage
+from hf_agent.ingest.forward.messages import Events, ForwardMessage, Options
 from hf_agent.ingest.forward.reader import MessageReader
+from hf_agent.ingest.forward.run import Run
 from hf_agent.ingest.lines.parser import LinesParser, StreamNamed
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.syslog.framing import FramingEvent, Messages, Part, PlainLines, SyslogFraming
@@ -226,15 +227,23 @@ def _forward_events(pieces: Sequence[bytes]) -> list[Any]:
             found.append((message.tag, options, *(_text(message, each) for each in _FORMATS)))
         else:
             found.append(_without_views(message))
-        reader.consume()
+
+    def take_run(run: Run) -> None:
+        for entries, count, chunk in zip(run.entries, run.counts, run.chunks, strict=True):
+            take(Events(run.tag, entries, None, Options(size=count, chunk=chunk)))
 
     try:
         for piece in pieces:
             reader.buffer.feed(piece)
-            while (message := reader.next()) is not None:
-                take(message)
-                for alike in reader.alike():
-                    take(alike)
+            while True:
+                if (run := reader.run(LIMIT)) is not None:
+                    take_run(run)
+                    reader.consume_run()
+                elif (message := reader.next()) is not None:
+                    take(message)
+                    reader.consume()
+                else:
+                    break
     except ProtocolError as error:
         found.append(str(error.code))
     return found

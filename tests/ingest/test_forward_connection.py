@@ -86,14 +86,14 @@ async def test_messages_that_arrive_together_are_one_append_in_their_order(tmp_p
     async with listening(tmp_path, protocol="forward", stream="") as setup:
         peer = await Peer.connect(setup.path)
         peer.send_bytes(
-            *(packed("app.web", [n, {"n": n}], chunk=f"{n}", size=1) for n in range(50)),
+            *(packed("app.web", [n, {"n": n}], chunk=f"{n:02}", size=1) for n in range(50)),
             packed("app.db", [1, {"n": 0}], chunk="db"),
-            *(packed("app.web", [n, {"n": n}], chunk=f"{n}", size=1) for n in range(50, 90)),
+            *(packed("app.web", [n, {"n": n}], chunk=f"{n:02}", size=1) for n in range(50, 90)),
         )
         assert await peer.acks(91) == [
-            *(f"{n}" for n in range(50)),
+            *(f"{n:02}" for n in range(50)),
             "db",
-            *(f"{n}" for n in range(50, 90)),
+            *(f"{n:02}" for n in range(50, 90)),
         ]
         assert [row["n"] for row in rows(setup)] == list(range(90))
         assert len(setup.sink.taken) == 3
@@ -295,7 +295,7 @@ async def test_a_chunk_larger_than_an_append_becomes_several_with_its_progress(
         assert [row["n"] for row in rows(setup)] == [*range(10_000), -1]
         taken = setup.sink.taken[:-1]
         assert all(len(each.data) <= 100_000 for each in taken)
-        progress = [each.chunks[0].progress for each in taken]
+        progress = [next(iter(each.chunks.values())) for each in taken]
         done = 0
         for each, reached in zip(taken, progress, strict=True):
             done += each.records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from hf_agent.ingest.sink import WHOLE_CHUNK, ChunkMark
+from hf_agent.ingest.sink import WHOLE_CHUNK
 from hf_agent.metrics import Metrics
 from hf_agent.streams.chunk_marks import chunk_mark, progress_of
 from hf_agent.streams.intake import Intake
@@ -58,10 +58,9 @@ async def test_progress_travels_with_the_events_through_restarts_and_files() -> 
     wal = open_wal(disk, clock=clock)
     sink = intake(wal, clock)
     assert sink.chunk_progress(KEY) == 0
-    sink.append("s", b"one", records=3, mark=None, chunks=[ChunkMark(KEY, 3)])
+    sink.append("s", b"one", records=3, mark=None, chunks={KEY: 3})
     assert sink.chunk_progress(KEY) == 3, "before it is durable, too"
-    marks = [ChunkMark(KEY, WHOLE_CHUNK), ChunkMark(OTHER, WHOLE_CHUNK)]
-    sink.append("s", b"two", records=2, mark=None, chunks=marks)
+    sink.append("s", b"two", records=2, mark=None, chunks={KEY: WHOLE_CHUNK, OTHER: WHOLE_CHUNK})
     await asyncio.sleep(0)
     settle(wal)
     fill_file(wal)
@@ -77,7 +76,7 @@ async def test_what_was_not_durable_is_not_known_after_a_crash() -> None:
     disk, clock = MemoryDisk(), ManualClock()
     wal = open_wal(disk, clock=clock)
     sink = intake(wal, clock)
-    sink.append("s", b"one", records=1, mark=None, chunks=[ChunkMark(KEY, WHOLE_CHUNK)])
+    sink.append("s", b"one", records=1, mark=None, chunks={KEY: WHOLE_CHUNK})
     disk.process_death()
     again = open_wal(disk, clock=clock)
     assert intake(again, clock).chunk_progress(KEY) == 0
@@ -92,6 +91,6 @@ async def test_the_oldest_chunks_are_forgotten_first_and_producers_never_for_the
     wal.append("s", b"x", marks=[("producer", 5)])
     keys = [bytes([number]) * 16 for number in range(5)]
     for key in keys:
-        sink.append("s", b"x", records=1, mark=None, chunks=[ChunkMark(key, WHOLE_CHUNK)])
+        sink.append("s", b"x", records=1, mark=None, chunks={key: WHOLE_CHUNK})
     assert [sink.chunk_progress(key) for key in keys] == [0, 0, *[WHOLE_CHUNK] * 3]
     assert sink.known("producer").id == 5

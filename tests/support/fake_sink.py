@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import NO_CHUNKS, Buffer, Chunks, Mark, Receipt, Rejected
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Taken:
     data: Buffer
     records: int
     mark: Mark | None
-    chunks: tuple[ChunkMark, ...] = ()
+    chunks: Chunks = field(default_factory=dict)
 
 
 class FakeSink:
@@ -67,13 +67,13 @@ class FakeSink:
         *,
         records: int,
         mark: Mark | None,
-        chunks: Sequence[ChunkMark] = (),
+        chunks: Chunks = NO_CHUNKS,
     ) -> Receipt:
         assert self.room, "append without room"
         refusal = self.refuse_all or self.refusals.get(stream)
         if refusal is not None:
             raise refusal
-        receipt = self._take(Taken(stream, data, records, mark, tuple(chunks)))
+        receipt = self._take(Taken(stream, data, records, mark, dict(chunks)))
         self.chunks.update(chunks)
         if mark is not None:
             self._raise(mark)
@@ -126,6 +126,9 @@ class FakeSink:
 
     def chunk_progress(self, key: bytes) -> int:
         return self.chunks.get(key, 0)
+
+    def knows_none(self, keys: Collection[bytes]) -> bool:
+        return self.chunks.keys().isdisjoint(keys)
 
     def barrier(self) -> int:
         return self.batch if self.one_batch else self.batch - 1

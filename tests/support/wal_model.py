@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from hf_agent.wal import Wal, WalConfig
 from hf_agent.wal.files import SyncFailure
+from hf_agent.wal.gathering import NewMarks
 from support.manual_clock import ManualClock
 from support.wal_disk import MemoryDisk, PowerLoss
 
@@ -117,7 +118,7 @@ class ModelRun:
         data = self.rng.randbytes(size)
         marks = self._some_marks()
         view = self.wal.stream(name)
-        taken = self.wal.append(name, data, marks=marks)
+        taken = self.wal.append(name, data, marks=self._in_some_form(marks))
         if not size and not marks and view is not None:
             return
         model = self._model(taken.batch)
@@ -132,7 +133,7 @@ class ModelRun:
         names = self.rng.sample(STREAMS, self.rng.randrange(1, 5))
         parts = [(name, self.rng.randbytes(self.rng.choice((1, 9, 300, 1400)))) for name in names]
         marks = self._some_marks()
-        taken = self.wal.append_all(parts, marks=marks)
+        taken = self.wal.append_all(parts, marks=self._in_some_form(marks))
         (batch,) = {appended.batch for appended in taken}
         model = self._model(batch)
         for (name, data), appended in zip(parts, taken, strict=True):
@@ -145,7 +146,7 @@ class ModelRun:
         marks = self._some_marks()
         if not marks or not self.wal.accepts():
             return
-        model = self._model(self.wal.mark(marks))
+        model = self._model(self.wal.mark(self._in_some_form(marks)))
         for mark in marks:
             model.mark(*mark)
 
@@ -205,6 +206,11 @@ class ModelRun:
             marks.append((self.rng.choice(KEYS), value))
             self.next_mark += 1
         return marks
+
+    def _in_some_form(self, marks: list[tuple[str | bytes, int]]) -> NewMarks:
+        """The same marks one by one, or all at once where none comes twice."""
+        mapping = dict(marks)
+        return mapping if len(mapping) == len(marks) and self.rng.random() < 0.5 else marks
 
     # Checks.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected, Sink
+from hf_agent.ingest.sink import NO_CHUNKS, Buffer, Chunks, Mark, Receipt, Rejected, Sink
 
 __all__ = ["AllowedStreams"]
 
@@ -30,6 +30,7 @@ class AllowedStreams:
         self.position = sink.position
         self.raise_mark = sink.raise_mark
         self.chunk_progress = sink.chunk_progress
+        self.knows_none = sink.knows_none
         self.barrier = sink.barrier
         self.notify_durable = sink.notify_durable
         self.notify_stored = sink.notify_stored
@@ -58,7 +59,7 @@ class AllowedStreams:
         *,
         records: int,
         mark: Mark | None,
-        chunks: Sequence[ChunkMark] = (),
+        chunks: Chunks = NO_CHUNKS,
     ) -> Receipt:
         """See `Sink.append`."""
         self.check_stream(stream)

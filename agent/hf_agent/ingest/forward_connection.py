@@ -24,8 +24,8 @@ from hf_agent.ingest.forward.chunk import (
     is_small,
     parts,
 )
-from hf_agent.ingest.forward.dedup import chunk_key
-from hf_agent.ingest.forward.entries import Slice, wrong_size
+from hf_agent.ingest.forward.dedup import chunk_key, chunk_keys
+from hf_agent.ingest.forward.entries import wrong_size
 from hf_agent.ingest.forward.group import Group, Member
 from hf_agent.ingest.forward.handshake import Handshake
 from hf_agent.ingest.forward.messages import Events, Ping, chunk_text
@@ -33,7 +33,7 @@ from hf_agent.ingest.forward.reader import MessageReader
 from hf_agent.ingest.forward.settings import ForwardSettings, Route
 from hf_agent.ingest.receive_buffer import ReceiveBuffer
 from hf_agent.ingest.received_and_work import ReceivedAndWork
-from hf_agent.ingest.sink import WHOLE_CHUNK, ChunkMark, Rejected
+from hf_agent.ingest.sink import NO_CHUNKS, WHOLE_CHUNK, Chunks, Rejected
 from hf_agent.ingest.stream_name import STREAM_NAME_RULE
 
 __all__ = ["ForwardConnection"]
@@ -86,6 +86,8 @@ class ForwardConnection(Connection):
         """Take a message, or a part of one. False: there is none."""
         if self._work is not None:
             self._go_on_working(self._work)
+            return True
+        if self._take_run():
             return True
         message = self._reader.next()
         if message is None:
@@ -142,22 +144,40 @@ class ForwardConnection(Connection):
         elif not self._group and not self._sink.accepts():
             self._wait_for_room()
         elif not known and is_small(events):
-            self._group.add(route, events, as_slice(events), key)
-            self._reader.consume()
-            self._take_alike(route)
+            # It may be the first of a kind that the next ones are of, too.
+            if not self._take_run():
+                self._group.add(route, events, as_slice(events), key)
+                self._reader.consume()
         else:
             self._append_group()
             self._work = _Work(events, route, key, known, self._parts(events, route, known))
 
-    def _take_alike(self, route: Route) -> None:
-        """Take simple messages of the tag that the group has, as many as there are and fit."""
-        group, reader, progress = self._group, self._reader, self._sink.chunk_progress
-        for events in reader.alike():
-            key = chunk_key(events)
-            if not group.takes(events, key) or progress(key):
-                return
-            group.add(route, events, Slice(events.entries, events.options.size or 0), key)
-            reader.consume()
+    def _take_run(self) -> bool:
+        """Take messages that are packed alike, if there are some, as one append. False: none."""
+        reader = self._reader
+        run = reader.run(SLICE_BYTES)
+        if run is None:
+            return False
+        route = self._settings.route(run.tag)
+        keys = chunk_keys(run.tag, run.chunks, run.entries)
+        chunks = dict.fromkeys(keys, WHOLE_CHUNK)
+        data = None
+        if (
+            self._handshake is None
+            and route is not None
+            and len(chunks) == len(keys)
+            and self._sink.knows_none(chunks)
+            and self._sink.accepts()
+        ):
+            data = route.format.format_many(run.entries, run.counts, run.tag)
+        if route is None or data is None or len(data) > self._settings.max_part_bytes:
+            reader.part_run()  # whatever it is, it is seen to message by message
+            return False
+        self._append_group()
+        acks = _ACK + _ACK.join(run.chunks)
+        self._append(route, data, sum(run.counts), chunks, acks)
+        reader.consume_run()
+        return True
 
     def _on_nothing(self, events: Events) -> None:
         """A message without entries: some peers send them to see whether somebody is there."""
@@ -188,8 +208,11 @@ class ForwardConnection(Connection):
         assert group.route is not None
         members, route = group.members, group.route
         if len(members) > 1:
+            slices = [member.entries for member in members]
             data = route.format.format_many(
-                [member.entries for member in members], members[0].events.tag
+                [slice_.data for slice_ in slices],
+                [slice_.number for slice_ in slices],
+                members[0].events.tag,
             )
             if data is not None and len(data) <= self._settings.max_part_bytes:
                 self._append_whole(members, route, data)
@@ -213,7 +236,7 @@ class ForwardConnection(Connection):
 
     def _append_whole(self, members: Sequence[Member], route: Route, data: bytes) -> None:
         """Append all entries of these messages, as `data`."""
-        chunks = [ChunkMark(key, WHOLE_CHUNK) for _, _, key in members if key is not None]
+        chunks = {key: WHOLE_CHUNK for _, _, key in members if key is not None}
         acks = b"".join([_ack(events) for events, _, key in members if key is not None])
         number = sum(entries.number for _, entries, _ in members)
         self._append(route, data, number, chunks, acks)
@@ -279,15 +302,13 @@ class ForwardConnection(Connection):
             self._on_known(events)  # something compressed, and nothing in it
             return
         work.known += part.number
-        chunks = [] if key is None else [ChunkMark(key, _progress(work, part))]
+        chunks = NO_CHUNKS if key is None else {key: _progress(work, part)}
         ack = _ack(events) if part.is_last and key is not None else b""
         self._append(work.route, part.data, part.number, chunks, ack)
 
     # -- appending -------------------------------------------------------------------------
 
-    def _append(
-        self, route: Route, data: bytes, number: int, chunks: Sequence[ChunkMark], acks: bytes
-    ) -> None:
+    def _append(self, route: Route, data: bytes, number: int, chunks: Chunks, acks: bytes) -> None:
         """Append `number` entries; `acks` are due when they are durable."""
         try:
             receipt = self._sink.append(

@@ -6,10 +6,11 @@ calls are made on the event loop's thread and none of them blocks.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["WHOLE_CHUNK", "ChunkMark", "Mark", "Receipt", "Rejected", "Sink"]
+__all__ = ["NO_CHUNKS", "WHOLE_CHUNK", "Chunks", "Mark", "Receipt", "Rejected", "Sink"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -23,15 +24,11 @@ class Mark(NamedTuple):
     """0 to 2**63 - 1, as the id; ids of a later epoch count from 1 again."""
 
 
-class ChunkMark(NamedTuple):
-    """A chunk's key and how many of its entries are in: what a resend is recognised by."""
+Chunks: TypeAlias = Mapping[bytes, int]
+"""Keys of chunks, 16 bytes each, and how many of their entries are in, or `WHOLE_CHUNK`: what a
+resend is recognised by."""
 
-    key: bytes
-    """16 bytes."""
-    progress: int
-    """Entries, or `WHOLE_CHUNK`."""
-
-
+NO_CHUNKS: Final[Chunks] = MappingProxyType({})
 WHOLE_CHUNK: Final = (1 << 32) - 1
 """As a chunk's progress: nothing of it is missing."""
 
@@ -85,13 +82,13 @@ class Sink(Protocol):
         *,
         records: int,
         mark: Mark | None,
-        chunks: Sequence[ChunkMark] = (),
+        chunks: Chunks = NO_CHUNKS,
     ) -> Receipt:
         """Take one append (or `records` of them, to be stored together) for `stream`.
 
         `data` is kept, not copied: the caller must never write to that memory again. With a
         `mark`, the producer's last id becomes `mark.id` in the same durable batch, and the progress
-        of `chunks` what their marks say.
+        of `chunks` what they say.
         Raises `Rejected` (`stream_not_allowed`, `too_many_streams`, `wal_full`, `wal_failed`).
         """
         ...
@@ -122,6 +119,10 @@ class Sink(Protocol):
 
     def chunk_progress(self, key: bytes) -> int:
         """How many entries of this chunk were taken, or `WHOLE_CHUNK`; 0 when it is not known."""
+        ...
+
+    def knows_none(self, keys: Collection[bytes]) -> bool:
+        """Whether nothing is known of any of these chunks."""
         ...
 
     def barrier(self) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from hf_agent.clock import Clock
-from hf_agent.ingest.sink import Buffer, ChunkMark, Mark, Receipt, Rejected
+from hf_agent.ingest.sink import NO_CHUNKS, Buffer, Chunks, Mark, Receipt, Rejected
 from hf_agent.metrics import Metrics
 from hf_agent.streams.bind import decode_bind
 from hf_agent.streams.chunk_marks import chunk_mark, progress_of
@@ -101,13 +101,13 @@ class Intake:
         *,
         records: int,
         mark: Mark | None,
-        chunks: Sequence[ChunkMark] = (),
+        chunks: Chunks = NO_CHUNKS,
     ) -> Receipt:
         """See `Sink.append`."""
         wal = self._wal
         if self._reject_when_full:
             self._check_not_full()
-        marks: Sequence[tuple[str | bytes, int]] = ()
+        marks: Mapping[str | bytes, int] | Sequence[tuple[str, int]] = ()
         if mark is not None:
             marks = ((mark.producer, producer_mark(mark)),)
         elif chunks:
@@ -203,9 +203,17 @@ class Intake:
         # Most are new, and are asked for one by one.
         return progress_of(mark, self._clock.time(), self._max_chunk_age) if mark else 0
 
-    def _chunk_marks(self, chunks: Sequence[ChunkMark]) -> list[tuple[str | bytes, int]]:
-        last, now = self._wal.last_mark, self._clock.time()
-        return [(key, chunk_mark(last(key), progress, now)) for key, progress in chunks]
+    def knows_none(self, keys: Collection[bytes]) -> bool:
+        """See `Sink.knows_none`."""
+        return self._wal.knows_none(keys)
+
+    def _chunk_marks(self, chunks: Chunks) -> dict[str | bytes, int]:
+        now = self._clock.time()
+        if self._wal.knows_none(chunks):
+            marks = {progress: chunk_mark(0, progress, now) for progress in set(chunks.values())}
+            return {key: marks[progress] for key, progress in chunks.items()}
+        last = self._wal.last_mark
+        return {key: chunk_mark(last(key), progress, now) for key, progress in chunks.items()}
 
     def barrier(self) -> int:
         """See `Sink.barrier`."""

@@ -6,9 +6,9 @@ One thread appends, the writer thread takes. Each call holds the lock for a few 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hf_agent.wal.batch import LARGE, PART_OVERHEAD, Batch, Part
 from hf_agent.wal.config import WalConfig
@@ -16,7 +16,10 @@ from hf_agent.wal.disk import Buffer
 from hf_agent.wal.errors import RecordTooLarge, TooManyStreams, WalStateError
 from hf_agent.wal.state import LogState, MarkKey, StreamState
 
-__all__ = ["Appended", "Gathering", "Level"]
+__all__ = ["Appended", "Gathering", "Level", "NewMarks"]
+
+NewMarks: TypeAlias = Mapping[MarkKey, int] | Sequence[tuple[MarkKey, int]]
+"""Ids to be raised. A mapping is cheaper where there are many."""
 
 _MARK_OVERHEAD = 24
 """Upper bound of what a mark takes beside its key."""
@@ -67,7 +70,7 @@ class Gathering:
 
     # The appending thread's side.
 
-    def append(self, name: str, data: Buffer, marks: Sequence[tuple[MarkKey, int]]) -> Appended:
+    def append(self, name: str, data: Buffer, marks: NewMarks) -> Appended:
         """Add `data` to the gathering batch; see `Wal.append`."""
         size = data.nbytes if type(data) is memoryview else len(data)  # `_nbytes`, on a hot path
         with self._lock:
@@ -97,9 +100,7 @@ class Gathering:
             number = batch.number if batch.size else batch.number - 1
         return Appended(number, position)
 
-    def append_all(
-        self, parts: Sequence[tuple[str, Buffer]], marks: Sequence[tuple[MarkKey, int]]
-    ) -> list[Appended]:
+    def append_all(self, parts: Sequence[tuple[str, Buffer]], marks: NewMarks) -> list[Appended]:
         """Add bytes to several streams in one batch; see `Wal.append_all`."""
         with self._lock:
             self._check_open()
@@ -115,21 +116,19 @@ class Gathering:
                 batch.size += size
                 part.state.position += size
                 appended.append(Appended(batch.number, part.state.position))
-            for key, value in marks:
-                self._mark(batch, key, value)
+            self._mark(batch, marks)
             if not self.hold:
                 self._release(Level.ANY)
             if not batch.size:
                 return [Appended(batch.number - 1, position) for _, position in appended]
         return appended
 
-    def mark(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
+    def mark(self, marks: NewMarks) -> int:
         """Raise marks; see `Wal.mark`."""
         with self._lock:
             self._check_open()
             batch = self._batch_for(self._cost_of_marks(marks))
-            for key, value in marks:
-                self._mark(batch, key, value)
+            self._mark(batch, marks)
             if not self.hold:
                 self._release(Level.ANY)
             return batch.number if batch.size else batch.number - 1
@@ -158,6 +157,9 @@ class Gathering:
     def last_mark(self, key: MarkKey) -> int:
         return self._marks.get(key)
 
+    def knows_none(self, keys: Iterable[bytes]) -> bool:
+        return self._marks.knows_none(keys)
+
     def accepts(self) -> bool:
         """Whether the pending bytes leave room; states are the writer's to judge."""
         return self._queued_bytes + self._batch.size < self._config.pending_limit
@@ -171,17 +173,14 @@ class Gathering:
         """Number of the batch that gathers now."""
         return self._batch.number
 
-    def _unusual(
-        self, name: str, size: int, marks: Sequence[tuple[MarkKey, int]]
-    ) -> tuple[Batch, Part]:
+    def _unusual(self, name: str, size: int, marks: NewMarks) -> tuple[Batch, Part]:
         """Everything that most appends need not: a new part, batch, stream or mark; errors."""
         self._check_open()
         if size > self._max_record:
             raise self._too_large("append", size, self._max_record)
         batch = self._batch_for(size + PART_OVERHEAD + self._cost_of_marks(marks))
         part = self._part(batch, name, size)
-        for key, value in marks:
-            self._mark(batch, key, value)
+        self._mark(batch, marks)
         return batch, part
 
     def _part(self, batch: Batch, name: str, size: int) -> Part:
@@ -194,14 +193,14 @@ class Gathering:
                 batch.size += PART_OVERHEAD
         return part
 
-    def _cost_of_marks(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
-        cost = 0
-        for key, _ in marks:
-            key_bytes = _key_bytes(key)
-            if key_bytes > self._config.max_name_bytes:
-                raise self._too_large("mark", key_bytes, self._config.max_name_bytes)
-            cost += key_bytes + _MARK_OVERHEAD
-        return cost
+    def _cost_of_marks(self, marks: NewMarks) -> int:
+        if not marks:
+            return 0
+        sizes = _key_sizes(marks if isinstance(marks, Mapping) else [key for key, _ in marks])
+        longest = max(sizes)
+        if longest > self._config.max_name_bytes:
+            raise self._too_large("mark", longest, self._config.max_name_bytes)
+        return sum(sizes) + len(sizes) * _MARK_OVERHEAD
 
     def _cost_of_all(self, sizes: Sequence[tuple[str, int]]) -> int:
         """Raises whatever forbids one of them, before any is taken."""
@@ -217,7 +216,20 @@ class Gathering:
             raise self._too_large("sum of names and records", overhead, self._batch_limit)
         return size + overhead
 
-    def _mark(self, batch: Batch, key: MarkKey, value: int) -> None:
+    def _mark(self, batch: Batch, marks: NewMarks) -> None:
+        if isinstance(marks, Mapping):
+            # Of one kind, and new: chunks, mostly, and then there are many.
+            if batch.marks.keys().isdisjoint(marks) and self._marks.add_new(marks):
+                if not batch.marks:
+                    batch.size += PART_OVERHEAD
+                batch.size += sum(_key_sizes(marks)) + len(marks) * _MARK_OVERHEAD
+                batch.marks.update(marks)
+                return
+            marks = list(marks.items())
+        for key, value in marks:
+            self._mark_one(batch, key, value)
+
+    def _mark_one(self, batch: Batch, key: MarkKey, value: int) -> None:
         if self._marks.move(key, value):
             if not batch.marks:
                 batch.size += PART_OVERHEAD
@@ -364,6 +376,11 @@ class Gathering:
 
 def _nbytes(data: Buffer) -> int:
     return data.nbytes if isinstance(data, memoryview) else len(data)
+
+
+def _key_sizes(keys: Collection[MarkKey]) -> list[int]:
+    is_binary = str not in set(map(type, keys))  # many are, if they are many
+    return list(map(len if is_binary else _key_bytes, keys))
 
 
 def _key_bytes(key: MarkKey) -> int:

@@ -105,8 +105,9 @@ class Placement:
                     file.first_time_ns = time_ns
             elif kind == NOTE:
                 streams[number].durable_note = bytes(buffers[0])
-        for key, value in marks.items():
-            state.marks.move(key, value)
+        if marks and not state.marks.add_new(marks):
+            for key, value in marks.items():
+                state.marks.move(key, value)
 
     def _now(self) -> int:
         return int(self._clock.time() * 1e9)

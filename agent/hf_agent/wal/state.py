@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -81,6 +82,28 @@ class Marks:
         values[key] = value
         values.move_to_end(key)
         if len(values) > self._limits[type(key)]:
+            values.popitem(last=False)
+        return True
+
+    def knows_none(self, keys: Iterable[bytes]) -> bool:
+        """Whether there is no id of any of these keys."""
+        return self._values[bytes].keys().isdisjoint(keys)
+
+    def add_new(self, marks: Mapping[MarkKey, int]) -> bool:
+        """Add ids above 0 of keys that are all of one kind, and all not known.
+
+        False, and nothing added, when they are not: then `move` is for them. As `move` one by one
+        otherwise, but without Python for each.
+        """
+        kinds: set[type[MarkKey]] = set(map(type, marks))
+        if len(kinds) != 1:
+            return False
+        kind = kinds.pop()
+        values = self._values[kind]
+        if not values.keys().isdisjoint(marks):
+            return False
+        values.update(marks)
+        for _ in range(len(values) - self._limits[kind]):
             values.popitem(last=False)
         return True
 

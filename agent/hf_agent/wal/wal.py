@@ -16,7 +16,7 @@ from hf_agent.wal.config import WalConfig
 from hf_agent.wal.disk import Buffer, Disk, OsDisk
 from hf_agent.wal.errors import WalError
 from hf_agent.wal.files import FileSet
-from hf_agent.wal.gathering import Appended, Gathering
+from hf_agent.wal.gathering import Appended, Gathering, NewMarks
 from hf_agent.wal.handle import Handle
 from hf_agent.wal.opening import open_log
 from hf_agent.wal.reader import Plan, Reader
@@ -91,9 +91,7 @@ class Wal:
 
     # Appending.
 
-    def append(
-        self, stream: str, data: Buffer, *, marks: Sequence[tuple[MarkKey, int]] = ()
-    ) -> Appended:
+    def append(self, stream: str, data: Buffer, *, marks: NewMarks = ()) -> Appended:
         """Add bytes to a stream, and raise marks with them, in the gathering batch.
 
         Never blocks. `data` is kept, not copied: nobody may change it before it is durable. All
@@ -106,7 +104,7 @@ class Wal:
         self,
         parts: Sequence[tuple[str, Buffer]],
         *,
-        marks: Sequence[tuple[MarkKey, int]] = (),
+        marks: NewMarks = (),
     ) -> list[Appended]:
         """Add bytes to several streams so that they become durable together, or none of them.
 
@@ -115,7 +113,7 @@ class Wal:
         """
         return self._gathering.append_all(parts, marks)
 
-    def mark(self, marks: Sequence[tuple[MarkKey, int]]) -> int:
+    def mark(self, marks: NewMarks) -> int:
         """Raise marks alone; returns the batch with which they are durable.
 
         Raises `WalStateError`, `RecordTooLarge`.
@@ -169,6 +167,10 @@ class Wal:
     def last_mark(self, key: MarkKey) -> int:
         """The highest id accepted for `key`; 0 when it is not known (any more)."""
         return self._gathering.last_mark(key)
+
+    def knows_none(self, keys: Iterable[bytes]) -> bool:
+        """Whether `last_mark` is 0 for all of these keys."""
+        return self._gathering.knows_none(keys)
 
     # Streams.
 

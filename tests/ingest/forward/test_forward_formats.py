@@ -118,20 +118,25 @@ def test_in_the_fallback_stream_events_are_whole_and_have_their_tag() -> None:
 # Several messages at once.
 
 
+def pieces_and_counts(*slices: Slice) -> tuple[list[memoryview | bytes], list[int]]:
+    return [each.data for each in slices], [each.number for each in slices]
+
+
 def test_messages_together_are_as_each_by_itself() -> None:
     format = own_format(Keys(tag_key="tag"))
     slices = [
         Slice(stream_of(*([event_time(n, m), {"n": n}] for m in range(n))), n) for n in range(1, 9)
     ]
-    together = format.format_many(slices, b"t")
+    together = format.format_many(*pieces_and_counts(*slices), b"t")
     assert together == b"".join(format.format(each, b"t", b"") for each in slices)
 
 
 def test_sizes_that_are_wrong_by_themselves_and_right_together_are_not_taken() -> None:
     first, second = stream_of([1, {"a": 1}]), stream_of([2, {}], [3, {}])
-    assert own_format(Keys()).format_many([Slice(first, 1), Slice(second, 2)], b"t") is not None
-    assert own_format(Keys()).format_many([Slice(first, 2), Slice(second, 1)], b"t") is None
-    assert own_format(Keys()).format_many([Slice(second, 1), Slice(first, 2)], b"t") is None
+    format = own_format(Keys())
+    assert format.format_many([first, second], [1, 2], b"t") is not None
+    assert format.format_many([first, second], [2, 1], b"t") is None
+    assert format.format_many([second, first], [1, 2], b"t") is None
 
 
 # Fuzzing.

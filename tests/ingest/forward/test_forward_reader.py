@@ -13,6 +13,7 @@ import pytest
 from hf_agent.ingest.append_errors import ProtocolError
 from hf_agent.ingest.forward.messages import Events, Heartbeat, Options, Ping
 from hf_agent.ingest.forward.reader import MAX_TAG_BYTES, MessageReader
+from hf_agent.ingest.forward.run import Run
 from hf_agent.ingest.receive_buffer import SMALLEST, ReceiveBuffer
 from support.forward_wire import event_time, pack, packed, stream_of
 
@@ -297,7 +298,17 @@ def test_the_reader_agrees_with_a_streaming_parser_on_where_messages_end() -> No
 # Runs of messages that are packed alike.
 
 
-def with_runs(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[Any]:
+def events_of(run: Run) -> list[Events]:
+    """The messages of a run as `next` would give them."""
+    return [
+        Events(run.tag, entries, None, Options(size=count, chunk=chunk))
+        for entries, count, chunk in zip(run.entries, run.counts, run.chunks, strict=True)
+    ]
+
+
+def with_runs(
+    data: bytes, cuts: list[int], limit: int = LIMIT, max_bytes: int = LIMIT
+) -> list[Any]:
     """As `read`, taking messages that look alike as runs wherever that is possible."""
     buffer = ReceiveBuffer()
     reader = MessageReader(limit, buffer)
@@ -307,12 +318,17 @@ def with_runs(data: bytes, cuts: list[int], limit: int = LIMIT) -> list[Any]:
         buffer.feed(data[done:cut])
         done = cut
         try:
-            while (message := reader.next()) is not None:
-                found.append(plain(message))
-                reader.consume()
-                for alike in reader.alike():
-                    found.append(plain(alike))
+            while True:
+                if (run := reader.run(max_bytes)) is not None:
+                    found += [plain(events) for events in events_of(run)]
+                    reader.consume_run()
+                elif (message := reader.next()) is not None:
+                    if (run := reader.run(max_bytes)) is not None:
+                        reader.part_run()  # which must not show
+                    found.append(plain(message))
                     reader.consume()
+                else:
+                    break
         except ProtocolError as error:
             return [*found, error.code]
     return found
@@ -326,14 +342,36 @@ def test_messages_that_are_packed_alike_are_read_as_a_run() -> None:
     buffer = ReceiveBuffer()
     reader = MessageReader(LIMIT, buffer)
     buffer.feed(b"".join(single(number, size=1) for number in range(20)) + single(20, size=1)[:-1])
+    assert reader.run(LIMIT) is None, "of a kind that is not known yet"
     assert reader.next() is not None
-    reader.consume()
-    ids = []
-    for events in reader.alike():
-        ids.append(bytes(events.options.chunk))
-        reader.consume()
-    assert ids == [pack(f"{number:08}") for number in range(1, 20)]
+    run = reader.run(LIMIT)
+    assert run is not None
+    assert run.tag == b"app.web"
+    assert run.chunks == [pack(f"{number:08}") for number in range(20)]
+    assert run.counts == [1] * 20
+    reader.consume_run()
+    assert reader.run(LIMIT) is None
     assert reader.next() is None, "the last one is not whole"
+
+
+def test_a_run_that_is_parted_is_read_message_by_message_and_then_there_are_runs_again() -> None:
+    buffer = ReceiveBuffer()
+    reader = MessageReader(LIMIT, buffer)
+    buffer.feed(b"".join(single(number, size=1) for number in range(6)))
+    assert reader.next() is not None
+    run = reader.run(4 * len(single(0, size=1)))
+    assert run is not None
+    assert len(run.chunks) == 4, "as many as fit"
+    reader.part_run()
+    for number in range(4):
+        assert reader.run(LIMIT) is None
+        message = reader.next()
+        assert isinstance(message, Events)
+        assert message.options.chunk == pack(f"{number:08}")
+        reader.consume()
+    run = reader.run(LIMIT)
+    assert run is not None
+    assert run.chunks == [pack("00000004"), pack("00000005")]
 
 
 @pytest.mark.parametrize(
@@ -370,3 +408,4 @@ def test_runs_are_the_same_however_the_bytes_are_cut_or_damaged() -> None:
         assert with_runs(data, [], limit) == whole
         cuts = sorted(rng.sample(range(len(data) + 1), 5))
         assert with_runs(data, cuts, limit) == whole
+        assert with_runs(data, cuts, limit, rng.randrange(2 * 360)) == whole

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 from crc32c import crc32c
 
 from hf_agent.ingest.forward.messages import Events
 
-__all__ = ["chunk_key"]
+__all__ = ["chunk_key", "chunk_keys"]
+
+_KEY_BYTES: Final = 16
+_hash: Final = blake2b(digest_size=_KEY_BYTES)
+"""To be copied: to make one takes longer than to use it."""
 
 
 def chunk_key(events: Events) -> bytes:
@@ -21,4 +28,17 @@ def chunk_key(events: Events) -> bytes:
     id = events.options.chunk
     content = 0 if events.options.compressed else crc32c(events.entries)
     head = b"%d %d %08x " % (len(events.tag), len(id), content)
-    return blake2b(b"".join((head, events.tag, id)), digest_size=16).digest()
+    return blake2b(b"".join((head, events.tag, id)), digest_size=_KEY_BYTES).digest()
+
+
+def chunk_keys(tag: bytes, ids: Sequence[bytes], entries: Sequence[bytes]) -> list[bytes]:
+    """The same for many chunks of one tag that are not compressed: two or more."""
+    contents = struct.pack(f">{len(ids)}I", *map(crc32c, entries)).hex(" ", 4).encode().split()
+    copy, behind = _hash.copy, b" " + tag
+    heads = {length: b"%d %d " % (len(tag), length) for length in set(map(len, ids))}
+    keys = []
+    for id, content in zip(ids, contents, strict=True):
+        hashed = copy()
+        hashed.update(b"".join((heads[len(id)], content, behind, id)))
+        keys.append(hashed.digest())
+    return keys

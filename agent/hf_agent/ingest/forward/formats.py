@@ -28,8 +28,12 @@ class Format(Protocol):
         """
         ...
 
-    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+    def format_many(
+        self, messages: Sequence[memoryview | bytes], counts: Sequence[int], tag: bytes
+    ) -> bytes | None:
         """The bytes of the entries of several messages, one behind the other.
+
+        `counts`: how many entries each message has; None, too, when that is wrong.
 
         None where that does not work for all of them: then each is to be formatted by itself.
         """

@@ -54,11 +54,15 @@ class JsonLines:
         check_count(entries)
         return b"".join(self._pieces(entries, tag, metadata))
 
-    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+    def format_many(
+        self, messages: Sequence[memoryview | bytes], counts: Sequence[int], tag: bytes
+    ) -> bytes | None:
         """The lines of several messages' entries, if those are all plain."""
         # An array for each message: that it has as many entries as it says shows in decoding, too.
-        arrays = b"".join([array_of(message) for message in messages])
-        decoded = decode_plain(array_of(Slice(arrays, len(messages))), MESSAGES)
+        heads = {count: array_of(Slice(b"", count)) for count in set(counts)}
+        arrays = [heads[count] for count in counts]
+        data = b"".join(chain.from_iterable(zip(arrays, messages, strict=True)))
+        decoded = decode_plain(array_of(Slice(data, len(messages))), MESSAGES)
         tag_text = text_or_bytes(tag) if self._tag_key else ""
         if decoded is None or not isinstance(tag_text, str):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from msgspec import MsgspecError, Raw, Struct
@@ -16,6 +17,7 @@ __all__ = [
     "Heartbeat",
     "Options",
     "Ping",
+    "are_chunk_ids",
     "chunk_text",
     "decode_options",
     "decode_ping",
@@ -98,6 +100,12 @@ def decode_options(data: memoryview) -> Options:
     if metadata:
         metadata = _checked_metadata(metadata)
     return Options(wire.size, chunk, wire.compressed or "", wire.fluent_signal or 0, metadata)
+
+
+def are_chunk_ids(chunks: Sequence[bytes]) -> bool:
+    """Whether msgpack values, of which there is one at least, are ids that chunks may have."""
+    first_bytes = {chunk[0] for chunk in chunks}
+    return all(map(is_text, first_bytes)) and max(map(len, chunks)) <= MAX_CHUNK_ID_BYTES
 
 
 def _checked_chunk(chunk: bytes) -> bytes:

@@ -42,7 +42,9 @@ class PackedEntries:
         packed_tag = _packed_text(tag) if self._with_tag else b""
         return b"".join([entry.rewritten(packed_tag, metadata) for entry in parsed])
 
-    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+    def format_many(
+        self, messages: Sequence[memoryview | bytes], counts: Sequence[int], tag: bytes
+    ) -> bytes | None:
         """Not done: there is little to be saved."""
         return None
 

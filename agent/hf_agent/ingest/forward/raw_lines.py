@@ -47,7 +47,9 @@ class RawLines:
             return None
         return [entry.record.message for entry in decoded] if have_times(decoded) else None
 
-    def format_many(self, messages: Sequence[Slice], tag: bytes) -> bytes | None:
+    def format_many(
+        self, messages: Sequence[memoryview | bytes], counts: Sequence[int], tag: bytes
+    ) -> bytes | None:
         """Not done: there is little to be saved."""
         return None
 

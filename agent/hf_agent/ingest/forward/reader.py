@@ -7,7 +7,6 @@ their end as they come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from hf_agent.ingest.append_errors import ErrorCode, ProtocolError
@@ -19,6 +18,7 @@ from hf_agent.ingest.forward.messages import (
     decode_options,
     decode_ping,
 )
+from hf_agent.ingest.forward.run import Run, find_run, read_run
 from hf_agent.ingest.forward.scan import (
     BIN_WIDTH,
     NOT_WHOLE,
@@ -37,6 +37,7 @@ __all__ = ["MAX_TAG_BYTES", "MessageReader"]
 MAX_TAG_BYTES: Final = 1024
 _MAX_SIDE_BYTES: Final = 16 << 10
 """Of the options, and of a message of the handshake."""
+_MAX_RUN: Final = 1024
 _NIL: Final = 0xC0
 _PING_ELEMENTS: Final = 6
 _HEARTBEAT: Final = Heartbeat()
@@ -59,6 +60,9 @@ class MessageReader:
         self._tag = b""
         self._head = b""
         """Of the last message that was packed in a bin: up to the bin's length."""
+        self._run_size = 0
+        self._one_by_one = 0
+        """Bytes of messages that make no run."""
         self.buffer = buffer
 
     def next(self) -> ForwardMessage | None:
@@ -80,46 +84,45 @@ class MessageReader:
         """Go on behind the message that `next` gave."""
         self.buffer.consume(self._size)
         self._skipper = None
+        if self._one_by_one:
+            self._one_by_one = max(0, self._one_by_one - self._size)
 
-    def alike(self) -> Iterator[Events]:
-        """The next messages, as long as they are packed as one before was; `next` gives the rest.
+    def run(self, max_bytes: int) -> Run | None:
+        """The next messages, as far as they are packed as one was that `next` gave.
 
-        Only simple ones: uncompressed logs with a chunk's id and a size that may be right. Each
-        is to be consumed before the next one is asked for. To look for a known head is much
-        cheaper than to take any message apart.
+        None unless there are two at least, of `max_bytes` together at most, and all of them are
+        simple. To take messages as a run is much cheaper than to take each apart. A message that
+        `next` gave, and that was not consumed, may be the first one.
         """
-        head = self._head
-        if not head:
-            return
-        buffer, tag, options_bytes = self.buffer, self._tag, self._options_bytes
-        data, view, end = buffer.data, buffer.view, buffer.end
-        width = BIN_WIDTH[head[-1]]
-        at = buffer.start
-        while data.startswith(head, at):
-            begin = at + len(head) + width
-            if begin > end:
-                return
-            close = begin + int.from_bytes(data[begin - width : begin], "big")
-            stop = close + options_bytes
-            if stop > end or stop - at > self._max:
-                return
-            try:
-                options = decode_options(view[close:stop])
-            except ProtocolError:
-                return
-            size = options.size
-            if (
-                not size
-                or not 0 < size <= close - begin
-                or not options.chunk
-                or options.compressed
-                or options.fluent_signal
-                or options.metadata
-            ):
-                return
-            self._size = stop - at
-            yield Events(tag, view[begin:close], None, options)
-            at = stop
+        if self._one_by_one or not self._head:
+            return None
+        buffer = self.buffer
+        start = buffer.start
+        count, end = find_run(
+            buffer.data,
+            start,
+            buffer.end,
+            head=self._head,
+            options_bytes=self._options_bytes,
+            max_messages=_MAX_RUN,
+            max_bytes=min(max_bytes, self._max),
+        )
+        if count <= 1:
+            return None
+        self._run_size = end - start
+        run = read_run(self._tag, buffer.view[start:end], count)
+        if run is None:
+            self.part_run()
+        return run
+
+    def consume_run(self) -> None:
+        """Go on behind the run that `run` gave."""
+        self.buffer.consume(self._run_size)
+        self._skipper = None
+
+    def part_run(self) -> None:
+        """Have `next` give the messages of the run that `run` gave, one by one."""
+        self._one_by_one = self._run_size
 
     def _message(self, data: bytearray, start: int, end: int) -> ForwardMessage | None:
         if data[start] == _NIL:
