@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hf_agent.clock import SystemClock
 from hf_agent.hyperfile import Appender
 from hf_agent.ingest.sink import Rejected
 from hf_agent.store.base import StoreRefused, StoreRetry
-from hf_agent.wal import WalConfig
+from hf_agent.wal import OsDisk, WalConfig
+from hf_agent.wal.disk import Buffer
 from support.flushing import Flushing
 from support.memory_store import Call, MemoryStore
 
@@ -278,6 +280,44 @@ async def test_a_container_that_was_removed_is_created_again_for_what_comes(
     await agent.put("app", b"new")
     await agent.flush()
     assert await agent.stored("n/app") == b"new"
+
+
+class StuckDisk(OsDisk):
+    """Writes and syncs wait while it is stuck."""
+
+    def __init__(self) -> None:
+        self.moves = threading.Event()
+        self.moves.set()
+
+    def pwritev_sync(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        self.moves.wait()
+        return super().pwritev_sync(fd, buffers, offset)
+
+
+async def test_a_stream_whose_bytes_are_not_durable_yet_is_not_flushed_over_and_over(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    """While a client waited for the store and the disk was stuck or full, the flusher started one
+    flush after the other, each of which found nothing durable: a whole core, for as long."""
+    disk = StuckDisk()
+    agent = await Flushing(tmp_path / "wal", store, disk=disk).start()
+    await agent.put("app", b"first\n")
+    await agent.flush("app")
+    runs = []
+    flush = agent.flusher._flushes["app"]
+    run = flush.run
+    flush.run = lambda: runs.append(1) or run()  # type: ignore[method-assign,func-returns-value]
+    disk.moves.clear()
+    # Large enough not to be written on the loop.
+    receipt = agent.intake.append("app", bytes(20 << 10), records=1, mark=None)
+    stored = asyncio.Event()
+    agent.intake.notify_stored("app", receipt.position, stored.set)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert len(runs) == 1
+    disk.moves.set()
+    await asyncio.wait_for(stored.wait(), 30)
+    await agent.stop()
 
 
 async def test_a_full_wal_takes_appends_again_once_the_store_has_taken_some(

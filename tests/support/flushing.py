@@ -16,7 +16,7 @@ from hf_agent.metrics import Metrics
 from hf_agent.store.base import Store
 from hf_agent.streams.intake import Intake
 from hf_agent.streams.key import StreamKeys
-from hf_agent.wal import Wal, WalConfig
+from hf_agent.wal import Disk, OsDisk, Wal, WalConfig
 
 ROOT = "memory://store"
 
@@ -38,6 +38,7 @@ class Flushing:
         template: str = "{node}/{stream}",
         clock: Clock | None = None,
         preflight: Preflight | None = None,
+        disk: Disk | None = None,
     ) -> None:
         self.folder = folder
         self.store = store
@@ -45,6 +46,7 @@ class Flushing:
         self.block_size = block_size
         self.template = template
         self.preflight = preflight
+        self.disk = disk or OsDisk()
         self.clock = clock or SystemClock()
         self.when_full: Literal["block", "reject"] = when_full
         self.wal_config = wal or WalConfig(
@@ -61,7 +63,7 @@ class Flushing:
     async def start(self) -> Flushing:
         clock = self.clock
         self.metrics = Metrics()
-        self.wal = Wal.open(self.folder, self.wal_config, clock=clock, rng=self.rng)
+        self.wal = Wal.open(self.folder, self.wal_config, disk=self.disk, clock=clock, rng=self.rng)
         loop = asyncio.get_running_loop()
         self.intake = Intake(
             self.wal,

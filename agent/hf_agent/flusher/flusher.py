@@ -91,6 +91,8 @@ class Flusher:
         self._cached: OrderedDict[str, int] = OrderedDict()
         self._cached_total = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._until_durable: set[str] = set()
+        """Streams to be flushed once what they have is durable."""
         self._wake = asyncio.Event()
         self._alarm = Alarm(clock, self._wake.set)
         self._runner: asyncio.Task[None] | None = None
@@ -240,13 +242,24 @@ class Flusher:
         self._backoffs.pop(name, None)
         self._store_backoff.succeeded()
         self._intake.stored(name, done.position, since=began)
+        urgent = bool(state.waiters) or state.unflushed >= self._settings.bytes
+        waits = not done.nbytes and state.unflushed > 0
         self._schedule.finished(
-            name,
-            self._clock.monotonic(),
-            dirty=state.unflushed > 0,
-            urgent=bool(state.waiters) or state.unflushed >= self._settings.bytes,
+            name, self._clock.monotonic(), dirty=state.unflushed > 0, urgent=urgent and not waits
         )
+        if urgent and waits:
+            self._urge_when_durable(name)
         self.relieve_wal()
+
+    def _urge_when_durable(self, name: str) -> None:
+        """What the stream has is not durable yet: until it is, a flush finds nothing to do."""
+        if name not in self._until_durable:
+            self._until_durable.add(name)
+            self._intake.notify_durable(self._intake.barrier(), lambda: self._is_durable(name))
+
+    def _is_durable(self, name: str) -> None:
+        self._until_durable.discard(name)
+        self.urge(name)
 
     def _failed(self, name: str, result: str, error: BaseException) -> None:
         settings = self._settings
