@@ -165,7 +165,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
-        self._peer = Peer(self._transport)
+        self._peer = self._endpoint.other_end(self._transport)
         endpoint = self._endpoint
         self._open_connections.inc()
         refusal = endpoint.join(self, peer_credentials(transport.get_extra_info("socket")))

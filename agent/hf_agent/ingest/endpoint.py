@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ from hf_agent.ingest.credentials import Credentials
 from hf_agent.ingest.forward.settings import ForwardConfig
 from hf_agent.ingest.lines.settings import LinesConfig
 from hf_agent.ingest.log_limit import LogLimiter
+from hf_agent.ingest.peer import Peer as OtherEnd
 from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.rate_limits import RateConfig, RateLimits
@@ -92,6 +93,8 @@ class Endpoint:
     node: str
     rng: random.Random = field(default_factory=system_random)
     """For what nobody must guess."""
+    other_end: Callable[[asyncio.Transport], OtherEnd] = OtherEnd
+    """What is at the other end of a transport. Another one where that is no socket."""
     connections: set[Connection] = field(default_factory=set)
     stopping: bool = False
     log_limit: LogLimiter = field(init=False)

@@ -75,13 +75,15 @@ class Core:
         metrics: Metrics,
         on_wal_failed: Callable[[], None],
         on_defect: Callable[[BaseException], None],
+        store: Store | None = None,
     ) -> None:
+        """`store` takes the place of the configured one."""
         self.wal = wal
         self._config = config
         self._clock = clock
         self._metrics = metrics
         self._on_wal_failed = on_wal_failed
-        self.store = _open_store(config, clock=clock, rng=rng, metrics=metrics)
+        self.store = store or _open_store(config, clock=clock, rng=rng, metrics=metrics)
         self.intake = Intake(
             wal,
             clock=clock,

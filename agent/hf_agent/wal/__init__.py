@@ -18,6 +18,7 @@ from hf_agent.wal.inspect import Finding, inspect_wal
 from hf_agent.wal.reader import Plan
 from hf_agent.wal.recovery import Recovery
 from hf_agent.wal.state import StreamView
+from hf_agent.wal.threads import Lock, OsThreads, Threads
 from hf_agent.wal.wal import Wal
 from hf_agent.wal.writer import WalState
 
@@ -25,11 +26,14 @@ __all__ = [
     "Appended",
     "Disk",
     "Finding",
+    "Lock",
     "OsDisk",
+    "OsThreads",
     "Plan",
     "RecordTooLarge",
     "Recovery",
     "StreamView",
+    "Threads",
     "TooManyStreams",
     "Wal",
     "WalConfig",

@@ -15,6 +15,7 @@ from hf_agent.wal.config import WalConfig
 from hf_agent.wal.disk import Buffer
 from hf_agent.wal.errors import RecordTooLarge, TooManyStreams, WalStateError
 from hf_agent.wal.state import LogState, MarkKey, StreamState
+from hf_agent.wal.threads import Threads
 
 __all__ = ["Appended", "Gathering", "Level", "NewMarks"]
 
@@ -47,7 +48,7 @@ class Level:
 class Gathering:
     """The gathering batch, the ones queued before it, and the accepted state."""
 
-    def __init__(self, config: WalConfig, recovered: LogState) -> None:
+    def __init__(self, config: WalConfig, recovered: LogState, threads: Threads) -> None:
         self._config = config
         self._max_record = config.max_record_bytes
         self._batch_limit = config.batch_limit
@@ -61,7 +62,7 @@ class Gathering:
         self._urgent = 0  # number of the last batch with a note
         self._refusal: str | None = None
         self._nudged = False
-        self._wake = Lock()
+        self._wake = threads.lock()
         self._wake.acquire()
         self._waiting = 0  # the level at which the writer waits; 0: it does not
         self.hold = False

@@ -22,21 +22,25 @@ from hf_agent.wal.opening import open_log
 from hf_agent.wal.reader import Plan, Reader
 from hf_agent.wal.recovery import Recovery
 from hf_agent.wal.state import MarkKey, StreamState, StreamView
+from hf_agent.wal.threads import OsThreads, Threads
 from hf_agent.wal.writer import WalState, Writer
 
 __all__ = ["Wal"]
 
 _OS_DISK = OsDisk()
+_OS_THREADS = OsThreads()
 
 
 class Wal:
     """A write-ahead log of many streams. Make one with `Wal.open`."""
 
-    def __init__(self, lock: Handle, files: FileSet, recovery: Recovery, clock: Clock) -> None:
+    def __init__(
+        self, lock: Handle, files: FileSet, recovery: Recovery, clock: Clock, threads: Threads
+    ) -> None:
         self._lock = lock
         self._files = files
-        self._gathering = Gathering(files.config, files.state)
-        self._writer = Writer(self._gathering, files, clock)
+        self._gathering = Gathering(files.config, files.state, threads)
+        self._writer = Writer(self._gathering, files, clock, threads)
         self._reader = Reader(files)
         self.id = files.wal_id
         """16 random bytes, the same for the life of this directory."""
@@ -51,6 +55,7 @@ class Wal:
         disk: Disk = _OS_DISK,
         clock: Clock,
         rng: random.Random,
+        threads: Threads = _OS_THREADS,
     ) -> Wal:
         """Lock the directory (created when its parent exists) and recover what it holds.
 
@@ -58,7 +63,7 @@ class Wal:
         damaged; nothing was changed), `WalUnusable` (the message says what to do).
         """
         lock, files, recovery = open_log(directory, config, disk, clock, rng)
-        return cls(lock, files, recovery, clock)
+        return cls(lock, files, recovery, clock, threads)
 
     def start(
         self,

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock, Thread
-from time import perf_counter
 from typing import Literal
 
 from hf_agent.clock import Clock
@@ -19,6 +17,7 @@ from hf_agent.wal.errors import is_out_of_space
 from hf_agent.wal.files import FileSet, SyncFailure
 from hf_agent.wal.gathering import Gathering, Level
 from hf_agent.wal.placement import Placement
+from hf_agent.wal.threads import Threads
 
 __all__ = ["WalState", "Writer"]
 
@@ -44,11 +43,15 @@ _OK = WalState("ok")
 class Writer:
     """Moves `gathering`'s batches into `files` until closed or failed."""
 
-    def __init__(self, gathering: Gathering, files: FileSet, clock: Clock) -> None:
+    def __init__(
+        self, gathering: Gathering, files: FileSet, clock: Clock, threads: Threads
+    ) -> None:
         self._gathering = gathering
         self._files = files
         self._placement = Placement(files, clock)
-        self._thread: Thread | None = None
+        self._clock = clock
+        self._threads = threads
+        self._join: Callable[[], None] | None = None
         self._on_durable: Callable[[int], None] = _ignore
         self._on_state: Callable[[WalState], None] = _ignore
         self._recovered_commits = {
@@ -59,7 +62,7 @@ class Writer:
         self.durable_batch = 0
         self._begun = False
         self._stuck = False
-        self._writing = Lock()
+        self._writing = threads.lock()
         self._wait_for_fast = 0
 
     def start(
@@ -68,14 +71,13 @@ class Writer:
         """Start the thread, which makes both callbacks."""
         self._on_durable = on_durable
         self._on_state = on_state
-        self._thread = Thread(target=self._run, name="wal-writer", daemon=True)
-        self._thread.start()
+        self._join = self._threads.start(self._run, "wal-writer")
 
     def close(self) -> None:
         """Let the thread write what can be written, and wait for its end."""
         self._gathering.close()
-        if self._thread is not None:
-            self._thread.join()
+        if self._join is not None:
+            self._join()
         elif self.state.kind in ("ok", "full"):
             self._run()  # never started: what was appended is written all the same
 
@@ -166,9 +168,9 @@ class Writer:
 
         `tell` is called before the books are kept: somebody waits for the word, nobody for those.
         """
-        started = perf_counter()
+        started = self._clock.monotonic()
         written = self._placement.write(items)
-        seconds = perf_counter() - started
+        seconds = self._clock.monotonic() - started
         self.durable_batch = batch.number
         if tell is not None:
             tell(batch.number)
