@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from hf_agent.store.disk import DirectoryEntry, OsDisk
 
-__all__ = ["DyingDisk", "FailingDisk", "Killed", "RecordingDisk"]
+__all__ = ["DyingDisk", "FailingDisk", "HookedDisk", "Killed", "RecordingDisk"]
 
 _T = TypeVar("_T")
 
 
-class _HookedDisk(OsDisk):
+class HookedDisk(OsDisk):
     """The real disk with `before` called ahead of each call."""
 
     def before(self, name: str, *args: Any) -> None:
@@ -71,7 +71,7 @@ class _HookedDisk(OsDisk):
         return self._do("scandir", super().scandir, path)
 
 
-class RecordingDisk(_HookedDisk):
+class RecordingDisk(HookedDisk):
     """Records each call with what it was about: `("fsync", "/path/of/the/open/file")`."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class RecordingDisk(_HookedDisk):
         return [call for call in self.calls if call[0] in wanted]
 
 
-class FailingDisk(_HookedDisk):
+class FailingDisk(HookedDisk):
     """Fails every call of one name with an error number, `times` times at most."""
 
     def __init__(self, name: str, number: int, *, times: int = 1 << 30) -> None:
@@ -108,7 +108,7 @@ class Killed(BaseException):
     """The process has ended here."""
 
 
-class DyingDisk(_HookedDisk):
+class DyingDisk(HookedDisk):
     """Ends "the process" before call number `last`: nothing is done any more, locks are freed."""
 
     def __init__(self, last: int) -> None:
