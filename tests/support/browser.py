@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-__all__ = ["Watched", "chromium"]
+__all__ = ["Watched", "chromium", "eventually", "open_page", "until"]
 
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
@@ -71,3 +72,29 @@ class Watched:
 
     def close(self) -> None:
         self._context.close()
+
+
+def open_page(watched: Watched, url: str) -> Any:
+    """Open the status page at `url`; returns Playwright's page once it shows an agent."""
+    page = watched.page
+    page.goto(url)
+    until(page, "document.getElementById('connection').textContent === 'Live'")
+    return page
+
+
+def until(page: Any, expression: str) -> None:
+    """Return when a JavaScript expression is true.
+
+    Playwright's own `wait_for_function` evaluates strings in the page, which the policy forbids.
+    """
+    eventually(page, lambda: bool(page.evaluate(expression)), what=expression)
+
+
+def eventually(
+    page: Any, condition: Callable[[], bool], *, what: str = "", seconds: float = 90.0
+) -> None:
+    """Return when `condition` holds; the page goes on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        page.wait_for_timeout(50)
