@@ -169,6 +169,7 @@ class Metrics:
         self.failing_streams = gauge(
             "failing_streams", "Streams whose last flush failed, by result.", ("result",)
         )
+        self.asyncio_tasks = gauge("asyncio_tasks", "Tasks on the event loop.")
         self.streams = gauge("streams", "Streams known to the WAL.")
         self.diverted_streams = gauge(
             "diverted_streams", "Streams that a conflict sent to a sibling of their container."

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from support.container_check import Checker, check_levels_descend, check_own_object, check_trailer
 from support.forward_sender import entries_of, line_of
 from support.sent_lines import check_lines
-from torture.load import LINES, Appender, ForwardShipper, Load, record
+from torture.load import LINES, Appender, ForwardShipper, Load
 
 __all__ = ["check_stored", "check_streams"]
 
@@ -79,7 +79,7 @@ def _check_appends(contents: Mapping[str, bytes], appenders: Sequence[Appender])
             client = clients.get(each.split(b" ", 1)[0])
             assert client is not None, f"nobody sent this to stream {stream}: {each[:80]!r}"
             number = int(each.split(b" ", 2)[1])
-            sent = record(client.tag, client.seed, number)
+            sent = client.record(number)
             assert each == sent.data, f"not as it was sent, stream {stream}: {each[:80]!r}"
             assert number < client.sent, f"never sent: {each[:80]!r}"
             stored[client.tag, stream].append(number)

@@ -20,6 +20,7 @@ from support.sent_lines import Chunk, line
 __all__ = ["Appender", "ForwardShipper", "LineSender", "Load", "record"]
 
 _PATIENCE = 600.0
+_WITHOUT_END = 1 << 40
 _STREAM_APPENDS = 400
 """A stream begins this often."""
 FORWARD_TAGS = {"fwd.web": 32, "fwd.db": 3}
@@ -35,15 +36,16 @@ class Record:
     ack: str
 
 
-def record(tag: str, seed: int, number: int) -> Record:
-    """Append `number` of that client."""
+def record(tag: str, seed: int, number: int, streams: int = _WITHOUT_END) -> Record:
+    """Append `number` of that client; of those that begin, there are no more than `streams`."""
     rng = random.Random(f"{seed} {tag} {number}")
     size = rng.choice((0, 10, 100, 100, 1000, 5000, 20_000))
     data = b"%s %08d %s\n" % (tag.encode(), number, b"x" * size)
     if number % 29 == 28:
         return Record(("app/both", "app/web"), data, "wal")
     new = rng.random() < 0.3
-    stream = f"app/{number // _STREAM_APPENDS:05d}" if new else rng.choice(("app/web", "audit"))
+    fresh = f"app/{number // _STREAM_APPENDS % streams:05d}"
+    stream = fresh if new else rng.choice(("app/web", "audit"))
     return Record((stream,), data, "store" if rng.random() < 0.02 else "wal")
 
 
@@ -84,12 +86,20 @@ class Appender(Sender):
     """Protocol `append`; with a producer's id exactly once, without at least once."""
 
     def __init__(
-        self, path: Path, tag: str, seed: int, *, identified: bool = True, pause: float = 0.02
+        self,
+        path: Path,
+        tag: str,
+        seed: int,
+        *,
+        identified: bool = True,
+        pause: float = 0.02,
+        streams: int = _WITHOUT_END,
     ) -> None:
         super().__init__(tag, random.Random(f"{seed} {tag}"), pause)
         self.tag = tag
         self.seed = seed
         self.identified = identified
+        self.streams = streams
         self.sent = 0
         self.acknowledged = 0
         """Only what was waited for; the rest may be too."""
@@ -109,17 +119,21 @@ class Appender(Sender):
             self.acknowledged = self.sent
 
     def _append(self, client: Client) -> None:
-        each = record(self.tag, self.seed, self.sent)
+        each = self.record(self.sent)
         self.sent += 1
         if len(each.streams) > 1 and self.identified:
             client.append_together([(stream, each.data) for stream in each.streams])
         else:
             client.append(each.streams[0], each.data, each.ack)
 
+    def record(self, number: int) -> Record:
+        """Append `number`."""
+        return record(self.tag, self.seed, number, self.streams)
+
     def expected(self) -> Iterator[tuple[str, int, bytes]]:
         """Stream, number and data of all that must be stored, in order."""
         for number in range(self.sent):
-            each = record(self.tag, self.seed, number)
+            each = self.record(number)
             for stream in each.streams if self.identified else each.streams[:1]:
                 yield stream, number, each.data
 
@@ -190,13 +204,22 @@ class Load:
     lines: list[LineSender] = field(default_factory=list)
 
     @classmethod
-    def on(cls, append: Path, forward: Path, lines: Path, seed: int, *, pause: float = 1.0) -> Load:
+    def on(
+        cls,
+        append: Path,
+        forward: Path,
+        lines: Path,
+        seed: int,
+        *,
+        pause: float = 1.0,
+        streams: int = _WITHOUT_END,
+    ) -> Load:
         """Three appending clients, two shippers, one of lines; `pause` stretches their pauses."""
         return cls(
             [
-                Appender(append, "A", seed, pause=0.05 * pause),
-                Appender(append, "B", seed, pause=0.2 * pause),
-                Appender(append, "U", seed, identified=False, pause=0.1 * pause),
+                Appender(append, "A", seed, pause=0.05 * pause, streams=streams),
+                Appender(append, "B", seed, pause=0.2 * pause, streams=streams),
+                Appender(append, "U", seed, identified=False, pause=0.1 * pause, streams=streams),
             ],
             [
                 ForwardShipper(forward, tag, seed + place, pause=0.1 * pause)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_agent.wal.inspect import inspect_wal
 from torture.ballast import Ballast
 from torture.check import check_stored
+from torture.draining import drain
 from torture.forked_agent import ForkedAgent, Nursery
 from torture.lives import TROUBLES, Life, Outcomes, lives
 from torture.load import Load
@@ -202,18 +202,7 @@ class _Torturer:
         agent = self._agent
         agent.begin(**dict(self._plan.always))
         assert agent.ready(), agent.log_text()
-        self._load.end()
-        self._load.join(_DRAINS_WITHIN)
-        agent.send(signal.SIGTERM)
-        status = agent.wait(_DRAINS_WITHIN)
-        log = agent.log_text()
-        assert status == 0, f"status={status}\n{log}"
-        assert "everything is flushed" in log, log
-        assert "Traceback" not in log, log
-        files = agent.wal_files()
-        assert len(files) == 1, f"the WAL is not empty after a clean drain: {files}"
-        damage = [found for found in inspect_wal(agent.wal_dir) if found.kind == "damage"]
-        assert not damage, damage
+        drain(agent, self._load)
 
     def close(self) -> None:
         self._agent.close()

@@ -200,6 +200,7 @@ class Agent:
         return status
 
     def _refresh(self) -> None:
+        self._metrics.asyncio_tasks.set(len(asyncio.all_tasks()))
         self._metrics.ready.set(self.ready()[0])
         if self._core is not None:
             self._core.refresh_gauges()
