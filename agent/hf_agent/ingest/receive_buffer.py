@@ -6,16 +6,20 @@ whole array alive. An array of which a view was given away is never written agai
 been received; when it is used up, a new one is taken and only the unparsed rest is copied. The
 rest that never gets used is less than a quarter of the array.
 
-Nothing is held while there is nothing to hold: the array is made when bytes arrive and dropped by
-`release`. Its size follows the peer, 16 KiB for small talkers up to 256 KiB for streams. A message
-that is larger still makes it grow as its bytes really come, whatever its header declares.
+Nothing is held while there is nothing to hold: the array is taken when bytes arrive and dropped by
+`release`. The largest ones go through a pool, because to make one costs more than to fill it; who
+drives the agent calls `trim` on that now and then, so that a quiet agent has none. An array's size
+follows the peer, 16 KiB for small talkers up to 256 KiB for streams. A message that is larger still
+makes it grow as its bytes really come, whatever its header declares.
 """
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-__all__ = ["LARGEST", "SMALLEST", "Holding", "ReceiveBuffer"]
+from hf_agent.ingest.array_pool import ArrayPool
+
+__all__ = ["LARGEST", "POOL", "SMALLEST", "Holding", "ReceiveBuffer"]
 
 SMALLEST: Final = 16 << 10
 """Every connection may have this much; what goes beyond is asked of the budget."""
@@ -26,6 +30,9 @@ _COPY_UP_TO: Final = 4 << 10
 _QUIET_READS: Final = 8
 _NOTHING: Final = bytearray()
 _MAX_IDLE: Final = 32
+
+POOL: Final = ArrayPool(LARGEST, max_arrays=64)
+"""16 MiB: what two batches of the log hold, one being written and one that gathers, and more."""
 
 _idle: list[bytearray] = []
 """Arrays of `SMALLEST` for the next that need one. Making one clears it all, for a few bytes."""
@@ -194,7 +201,7 @@ class ReceiveBuffer:
 
     def _take(self, size: int) -> None:
         pending = self.end - self.start
-        data = _take_idle() if size == SMALLEST else bytearray(size)
+        data = _array(size)
         view = memoryview(data)
         view[:pending] = self.view[self.start : self.end]
         self._give_back()
@@ -203,6 +210,7 @@ class ReceiveBuffer:
         self._handed_out = False
 
     def _give_back(self) -> None:
+        POOL.give_back(self.data)
         if len(self.data) == SMALLEST and not self._handed_out and len(_idle) < _MAX_IDLE:
             _idle.append(self.data)
 
@@ -215,8 +223,9 @@ class ReceiveBuffer:
         self._handed_out = False
 
 
-def _take_idle() -> bytearray:
-    try:
+def _array(size: int) -> bytearray:
+    if size == LARGEST:
+        return POOL.take()
+    if size == SMALLEST and _idle:
         return _idle.pop()
-    except IndexError:
-        return bytearray(SMALLEST)
+    return bytearray(size)

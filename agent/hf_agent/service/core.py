@@ -20,6 +20,7 @@ from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
+from hf_agent.ingest.receive_buffer import POOL
 from hf_agent.metrics import Metrics
 from hf_agent.service.store_options import s3_options
 from hf_agent.service.store_start import abort_left_uploads, preflight_attempt
@@ -210,6 +211,7 @@ class Core:
         """Look at what no event announces; call it about once a second."""
         self.flusher.relieve_wal()
         self.intake.wake_room()
+        POOL.trim()
 
     async def _abort_left_uploads(self, *, before: float) -> None:
         await self.preflight.passed.wait()
