@@ -30,6 +30,11 @@ class Found(NamedTuple):
         """Where the next record begins."""
         return self.offset + self.header.total
 
+    @property
+    def payload_end(self) -> int:
+        """Where its payload ends; nobody needs the padding behind."""
+        return self.offset + HEADER_BYTES + self.header.length
+
 
 class RecordScanner:
     """Reads records of one file through a window of bounded size. Raises `OSError`."""
@@ -58,9 +63,10 @@ class RecordScanner:
         if offset + HEADER_BYTES > self.limit:
             return None
         header = unpack_header(self.seed, offset, self._view(offset, HEADER_BYTES))
-        if header is None or offset + header.total > self.limit:
+        if header is None:
             return None
-        return Found(offset, header)
+        found = Found(offset, header)
+        return found if found.payload_end <= self.limit else None
 
     def payload_is_good(self, found: Found) -> bool:
         """Whether the payload has the checksum that the header tells."""

@@ -247,6 +247,9 @@ def salvage(files: LogFiles) -> Salvage:
     result = Salvage()
     for event in files.events():
         result.take(event)
+    if not result.damages and result.losses():
+        # The names of the files that are there have no gap, and still bytes are missing.
+        result.damages.append(Damage(files.oldest.name, 0, 0, "a file before this one is missing"))
     _name_the_nameless(result)
     return result
 

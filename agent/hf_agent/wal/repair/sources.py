@@ -22,14 +22,13 @@ from hf_agent.wal.file_head import (
 )
 from hf_agent.wal.handle import Handle
 from hf_agent.wal.index import FOOTER_BYTES
-from hf_agent.wal.record import HEADER_BYTES, file_seed
+from hf_agent.wal.record import file_seed
 from hf_agent.wal.recovery import is_successor
 from hf_agent.wal.repair.walk import (
     Aside,
     Event,
     Harmless,
     Unreadable,
-    is_record,
     walk,
 )
 from hf_agent.wal.scan import RecordScanner
@@ -69,6 +68,7 @@ class LogFiles:
         named = [file_sequence(each.path.name) or 0 for each in found]
         self.last_sequence = max([*named, *self._sources])
         """The new log's files have higher ones."""
+        self.oldest = self._sources[min(self._sources)].path
 
     def events(self) -> Iterator[Event]:
         """What stands in the files, oldest first. May be asked for more than once."""
@@ -105,7 +105,7 @@ class LogFiles:
         end = yield from walk(scanner, head, batch, newest=newest, cut=cut)
         if cut:
             reason = f"the file has {size} of its {expected} bytes"
-            if end.sealed or (newest and self._has_free_space(scanner, end.offset)):
+            if end.sealed or (newest and not end.at_cut):
                 yield Harmless(path, size, 0, reason)
             else:
                 length = max(0, size - end.offset)
@@ -114,10 +114,6 @@ class LogFiles:
             reason = "the file was sealed, and the next one is missing"
             yield Unreadable(path, size, 0, self.largest, reason)
         return end.batch
-
-    def _has_free_space(self, scanner: RecordScanner, offset: int) -> bool:
-        """Whether no record was written at `offset`, and so none behind it."""
-        return offset + HEADER_BYTES <= scanner.limit and not is_record(scanner, offset)
 
     def _successor_waits(self, sequence: int) -> bool:
         return is_successor(self._disk, self._directory, self.wal_id, sequence + 1)

@@ -26,7 +26,6 @@ __all__ = [
     "Harmless",
     "Torn",
     "Unreadable",
-    "is_record",
     "walk",
 ]
 
@@ -96,6 +95,8 @@ class FileEnd(NamedTuple):
     batch: int
     """Number of the last batch."""
     offset: int
+    at_cut: bool
+    """Whether the file was cut short there, so that nobody knows what came behind."""
     sealed: Found | None
     """The INDEX record that ends them, if it is there."""
 
@@ -105,10 +106,10 @@ def walk(
 ) -> Generator[Event, None, FileEnd]:
     """The events of one file, after batch number `before`.
 
-    In the newest file a batch is durable when a later one was written; `cut` is one that was cut
-    short, where nothing tells that any more: there, and in sealed files, every good record counts.
+    In the newest file a batch is durable when a later one was written. In sealed files every good
+    record counts, and so it does where a file was `cut` short and nothing tells that any more.
     """
-    all_durable = cut or not newest
+    all_durable = not newest
     offset, done = HEAD_BYTES, before
     number, time_ns = 0, 0  # of the batch that has begun and not ended; 0: none
     held: list[Good] = []  # its good records
@@ -151,23 +152,27 @@ def walk(
             done, number, time_ns = number, 0, 0
     if index is not None:
         yield from _judge_index(scanner, head, index, cut=cut)
-    elif all_durable:
+        offset = index.end
+    at_cut = index is None and cut and _reaches_end(scanner, offset)
+    if all_durable or at_cut:
         yield from held
-        if not cut and offset < scanner.limit:
+        if index is None and not cut and offset < scanner.limit:
             length = scanner.limit - offset
             reason = "no valid record up to the file's end, where an index should be"
             yield Unreadable(scanner.path, offset, length, length, reason)
-    else:
+    elif index is None:
         start = held[0].found.offset if held else offset
         end = _torn_end(scanner, offset, number or done + 1, done)
         if end > start:
             yield Torn(scanner.path, start, end - start)
         offset = start
-    return FileEnd(max(done, number), index.end if index else offset, index)
+    return FileEnd(max(done, number), offset, at_cut, index)
 
 
-def is_record(scanner: RecordScanner, offset: int) -> bool:
-    """Whether a valid header stands there, wherever its record may end."""
+def _reaches_end(scanner: RecordScanner, offset: int) -> bool:
+    """Whether a record may have begun at `offset` that goes beyond what is left of the file."""
+    if offset + HEADER_BYTES > scanner.limit:
+        return True
     data = memoryview(scanner.raw(offset, HEADER_BYTES))
     return unpack_header(scanner.seed, offset, data) is not None
 
@@ -182,7 +187,7 @@ def _goes_on(found: Found, number: int, time_ns: int) -> bool:
 
 def _next_live(scanner: RecordScanner, offset: int, number: int, time_ns: int) -> Found | None:
     for found in scanner.behind(offset):
-        if found.end <= scanner.limit and _goes_on(found, number, time_ns):
+        if found.payload_end <= scanner.limit and _goes_on(found, number, time_ns):
             return found
     return None
 
