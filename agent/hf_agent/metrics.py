@@ -102,7 +102,9 @@ class Metrics:
             [("cri",)],
             self.registry,
         )
-        self.append_duration = duration("append_duration_seconds", "Received until durable.")
+        self.append_duration = duration(
+            "append_duration_seconds", "From an append's arrival until it is durable."
+        )
         self.open_connections = gauge("open_connections", "Open connections.", ("protocol",))
         self.max_connections = gauge(
             "max_connections", "Connections allowed, over all sockets.", ("protocol",)
@@ -119,7 +121,9 @@ class Metrics:
             ("protocol", "reason"),
         )
         self.throttled_seconds = counter(
-            "throttled_seconds", "Sum of the time they were not.", ("protocol", "reason")
+            "throttled_seconds",
+            "Time for which they were not, summed over connections.",
+            ("protocol", "reason"),
         )
         self.receive_buffer_bytes = gauge(
             "receive_buffer_bytes", "Bytes held for records that have not arrived whole."
@@ -155,7 +159,9 @@ class Metrics:
             "flush_interval_seconds", "Age of a stream's oldest byte at which it is flushed."
         )
         self.flush_concurrency = gauge("flush_concurrency", "Limit of flushes_in_progress.")
-        self.store_requests = counter("store_requests", "Requests.", ("operation", "code"))
+        self.store_requests = counter(
+            "store_requests", "Requests to the store by result.", ("operation", "code")
+        )
         self.store_request_duration = histogram(
             "store_request_duration_seconds", "One request to the store.", ("operation",)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,36 @@ def test_a_running_agent_tells_of_its_clients_its_flushes_and_what_was_refused(
     assert (append["received_records"], append["received_bytes"]) == (1, 1000)
     assert append["rejected_records"] == 1
     assert overview["status"]["ready"] is True
+
+
+SECRET = "s3cr3t-w0rd"
+
+
+def test_no_secret_of_the_configuration_is_shown_also_not_in_errors(tmp_path: Path) -> None:
+    """Nobody listens where the proxy should be: its URL, with a password, is what fails."""
+    agent = AgentProcess(
+        tmp_path / "agent",
+        store_url="s3://bucket/logs",
+        s3={
+            "endpoint_url": "http://127.0.0.1:9",
+            "addressing": "path",
+            "proxy": f"http://user:{SECRET}-proxy@127.0.0.1:1",
+        },
+        forward=f'shared_key = "{SECRET}-shared"',
+        env={
+            "AWS_ACCESS_KEY_ID": f"{SECRET}-id",
+            "AWS_SECRET_ACCESS_KEY": f"{SECRET}-key",
+            "AWS_SESSION_TOKEN": f"{SECRET}-token",
+        },
+    ).start()
+    try:
+        deadline = time.monotonic() + 60
+        while not json.loads(agent.get("/api/overview")[1])["events"]:
+            assert time.monotonic() < deadline, agent.log_text()
+            time.sleep(0.1)
+        for path in ("/", "/metrics", "/readyz", "/api/status", "/api/streams", "/api/overview"):
+            assert SECRET not in agent.get(path)[1], path
+        assert "no way through the proxy" in agent.get("/api/overview")[1]
+        assert SECRET not in agent.log_text()
+    finally:
+        agent.close()
