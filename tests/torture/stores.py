@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_agent.clock import SystemClock
-from hf_agent.store.base import ObjectInfo
+from hf_agent.clock import SystemClock, system_random
+from hf_agent.store.base import ObjectInfo, Store
+from hf_agent.store.directory import DirectoryStore
 from hf_agent.store.s3 import S3Store
 from support.moto_s3 import running_moto
 from support.s3_servers.faults import SeededPlan
@@ -47,9 +48,16 @@ class TorturedStore:
             }
         return asyncio.run(self._s3_objects())
 
-    async def _s3_objects(self) -> dict[str, bytes]:
+    def open(self) -> Store:
+        """The store, past all faults."""
+        clock = SystemClock()
+        if self.root is not None:
+            return DirectoryStore(self.root, clock=clock, rng=system_random())
         assert self.server is not None
-        store = S3Store(self.bucket, "logs", options=self.server.options(), clock=SystemClock())
+        return S3Store(self.bucket, "logs", options=self.server.options(), clock=clock)
+
+    async def _s3_objects(self) -> dict[str, bytes]:
+        store = self.open()
         try:
             found = [item async for item in store.list()]
             keys = [item.key for item in found if isinstance(item, ObjectInfo)]

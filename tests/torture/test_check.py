@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hf_agent.store.base import Store
 from support.sent_lines import Chunk, line
 from torture.check import check_streams
 from torture.load import Appender, LineSender, Load
+from torture.watcher import Watcher
 
 SEED = 7
 
@@ -83,3 +86,18 @@ def test_what_was_never_sent_is_found() -> None:
     load.appenders[0].sent -= 1
     with pytest.raises(AssertionError, match="never sent"):
         check_streams(contents, load)
+
+
+def test_a_reader_notices_what_goes_back_or_changes() -> None:
+    def refuse() -> Store:
+        raise NotImplementedError
+
+    watcher = Watcher(refuse, "", random.Random(1))
+    watcher.compare("a", b"one two ")
+    watcher.compare("a", b"one two three")
+    watcher.compare("b", b"")
+    assert (watcher.readings, watcher.grown) == (3, 2)
+    with pytest.raises(AssertionError, match="was longer"):
+        watcher.compare("a", b"one two ")
+    with pytest.raises(AssertionError, match="has changed"):
+        watcher.compare("a", b"one TWO three four")

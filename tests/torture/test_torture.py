@@ -13,8 +13,10 @@ import pytest
 
 from support.s3_servers.minio import HOW_TO_GET_MINIO, find_minio
 from torture.ballast import can_mount
+from torture.forked_agent import ForkedAgent, Nursery
 from torture.lives import TROUBLES
 from torture.mutants import MUTANTS
+from torture.nursery import Order
 from torture.torturer import Plan, torture
 
 KILLS = int(os.environ.get("HF_TORTURE_KILLS", "0"))
@@ -39,6 +41,7 @@ def test_whatever_befalls_the_agent_all_that_it_acknowledged_is_stored_once(
     figures = torture(Plan(store, kills=kills, seed=seed), tmp_path / "torture")
     print(figures)
     assert figures["kills"] >= kills
+    assert figures["of them with more than before"], "a reader has seen it grow"
     assert figures["appends"] and figures["forward chunks"] and figures["lines"]
 
 
@@ -67,3 +70,18 @@ def test_every_kind_of_trouble_is_drawn() -> None:
     assert {life.end for life in drawn} == set(ENDS)
     for name in ("point", "wal_errors", "store_errors", "short_writes", "file_limit"):
         assert any(name in life.trouble for life in drawn)
+
+
+def test_an_agent_that_dies_at_once_is_still_known_by_its_number(tmp_path: Path) -> None:
+    """The nursery reaped it, and the driver then found no such process."""
+    with Nursery() as nursery:
+        agent = ForkedAgent(nursery, tmp_path / "a")
+        order = Order(str(tmp_path / "missing.toml"), str(tmp_path / "log"))
+        for _ in range(3):
+            pid = nursery.order(order)
+            answer = nursery.answer(60)
+            assert answer == "ended 1"
+            os.close(os.pidfd_open(pid))
+        agent.begin()
+        agent.kill()
+        assert agent.status == -9

@@ -18,6 +18,7 @@ from torture.forked_agent import ForkedAgent, Nursery
 from torture.lives import TROUBLES, Life, Outcomes, lives
 from torture.load import Load
 from torture.stores import TorturedStore, tortured_store
+from torture.watcher import Watcher
 
 __all__ = ["Plan", "torture"]
 
@@ -105,9 +106,13 @@ class _Torturer:
             pause=plan.pause,
         )
 
+        watching = random.Random(f"watcher {plan.seed}")
+        self._watcher = Watcher(store.open, "node-1/", watching)
+
     def run(self) -> dict[str, Any]:
         self._agent.start()
         self._load.start()
+        self._watcher.start()
         self._agent.kill()
         began, lived = time.monotonic(), 0
         ends = began + self._plan.seconds if self._plan.seconds else float("inf")
@@ -122,12 +127,15 @@ class _Torturer:
         if self._ballast is not None:
             self._ballast.remove()
         self._end()
+        self._watcher.end()
         return {
             "kills": self._outcomes.kills,
             "lives": lived,
             "seconds of killing": round(seconds, 1),
             "what happened": dict(sorted(self._outcomes.counts.items())),
             **self._load.figures(),
+            "readings beside it": self._watcher.readings,
+            "of them with more than before": self._watcher.grown,
             "store faults": len(self._store.faults.log) if self._store.faults else 0,
             **check_stored(self._store.objects(), self._load, prefix="node-1/"),
             **self._store.leftovers(),
@@ -207,5 +215,6 @@ class _Torturer:
     def close(self) -> None:
         self._agent.close()
         self._load.end()
+        self._watcher.tell_to_end()
         if self._ballast is not None:
             self._ballast.unmount()
