@@ -131,6 +131,35 @@ def test_messages_together_are_as_each_by_itself() -> None:
     assert together == b"".join(format.format(each, b"t", b"") for each in slices)
 
 
+def test_many_messages_of_records_with_the_same_keys_are_as_each_by_itself() -> None:
+    rows = [
+        [[event_time(n // 7, m), {"n": n, "log": f"{m}", "in": {"a": [m]}}] for m in range(n % 4)]
+        for n in range(1, 80)
+        if n % 4
+    ]
+    counts = [len(row) for row in rows]
+    for odd in (None, {"log": "other keys"}, {"n": float("nan"), "log": "x", "in": None}):
+        if odd is not None:
+            rows[40][0][1] = odd
+        pieces = [stream_of(*row) for row in rows]
+        for keys in (
+            Keys(),
+            Keys(tag_key="tag"),
+            Keys(time_key="", tag_key="t"),
+            Keys(time_key=""),
+        ):
+            one_by_one = own_format(keys)
+            slices = map(Slice, pieces, counts)
+            wanted = b"".join(one_by_one.format(each, b"t", b"") for each in slices)
+            together = own_format(keys)
+            for _ in range(3):  # a class is made at the second sight
+                found = together.format_many(pieces, counts, b"t")
+                if odd is not None and "n" in odd:
+                    assert found is None
+                else:
+                    assert found == wanted
+
+
 def test_sizes_that_are_wrong_by_themselves_and_right_together_are_not_taken() -> None:
     first, second = stream_of([1, {"a": 1}]), stream_of([2, {}], [3, {}])
     format = own_format(Keys())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -91,19 +92,18 @@ class TimeTexts:
             return None
 
     def _of_pairs(self, seconds: Sequence[int], nanos: Sequence[int]) -> list[str] | None:
-        if max(nanos, default=0) >= _BILLION:
-            return None  # to be carried
         # All nanoseconds at once: of each a separator, a 1, and nine digits.
         digits = _encoder.encode([_BILLION + nano for nano in nanos])
-        texts: list[str] = []
+        if digits[1::_DIGITS].strip(b"1") != (b"]" if not nanos else b""):
+            return None  # to be carried
+        pieces = []
         at = 0
-        for second, same in groupby(seconds):
+        for second, count in _stretches(seconds):
             begin = self._text(second).encode() + b"."
-            end = at + _DIGITS * len(list(same))
-            rest = digits[at + 2 : end].replace(b",1", b"Z," + begin)
-            texts += (begin + rest + b"Z").decode().split(",")
+            end = at + _DIGITS * count
+            pieces.append(begin + digits[at + 2 : end].replace(b",1", b"Z," + begin))
             at = end
-        return texts
+        return b"Z,".join([*pieces, b""]).decode().split(",")[:-1]
 
     def _text(self, second: int) -> str:
         """Of one second. Raises `OverflowError` where RFC 3339 cannot say it."""
@@ -113,6 +113,21 @@ class TimeTexts:
                 self._seconds.clear()
             text = self._seconds[second] = (_EPOCH + timedelta(seconds=second)).isoformat()
         return text
+
+
+def _stretches(seconds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each second, and how often it comes, one behind the other."""
+    at, count = 0, len(seconds)
+    while at < count:
+        second = seconds[at]
+        # Times rise, mostly. Where they do not, what is found so is no stretch.
+        end = bisect_right(seconds, second, at)
+        if seconds[at:end].count(second) != end - at:
+            for second, same in groupby(seconds[at:]):
+                yield second, len(list(same))
+            return
+        yield second, end - at
+        at = end
 
 
 def _second(seconds: int) -> str | None:

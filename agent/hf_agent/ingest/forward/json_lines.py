@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.json import Encoder
 
@@ -30,6 +30,8 @@ __all__ = ["JsonLines"]
 _ONE_BY_ONE: Final = 16
 """So few entries are not worth being halved any more."""
 _WORTH_A_CLASS: Final = 64
+
+T = TypeVar("T")
 
 _encoder: Final = Encoder()
 
@@ -62,11 +64,18 @@ class JsonLines:
         heads = {count: array_of(Slice(b"", count)) for count in set(counts)}
         arrays = [heads[count] for count in counts]
         data = b"".join(chain.from_iterable(zip(arrays, messages, strict=True)))
-        decoded = decode_plain(array_of(Slice(data, len(messages))), MESSAGES)
+        array = array_of(Slice(data, len(messages)))
         tag_text = text_or_bytes(tag) if self._tag_key else ""
-        if decoded is None or not isinstance(tag_text, str):
+        if not isinstance(tag_text, str):
             return None
-        return self._maps(list(chain.from_iterable(decoded)), tag_text)
+        if sum(counts) >= _WORTH_A_CLASS:
+            decoders = self._classes.decoders_like(messages[0])
+            objects = None if decoders is None else decode_plain(array, decoders.messages)
+            text = None if objects is None else self._objects(_flat(objects), tag_text)
+            if text is not None:
+                return text
+        decoded = decode_plain(array, MESSAGES)
+        return None if decoded is None else self._maps(_flat(decoded), tag_text)
 
     def _pieces(self, entries: Slice, tag: bytes, metadata: bytes) -> Iterator[bytes]:
         if entries.number <= _ONE_BY_ONE or metadata:
@@ -90,20 +99,17 @@ class JsonLines:
         if not isinstance(tag_text, str):
             return None
         array = array_of(entries)
-        text = None
         if entries.number >= _WORTH_A_CLASS:
-            text = self._objects(entries, array, tag_text)
-        if text is not None:
-            return text
+            decoders = self._classes.decoders_like(entries.data)
+            objects = None if decoders is None else decode_plain(array, decoders.entries)
+            text = None if objects is None else self._objects(objects, tag_text)
+            if text is not None:
+                return text
         decoded = decode_plain(array, ENTRIES)
         return None if decoded is None else self._maps(decoded, tag_text)
 
-    def _objects(self, entries: Slice, array: bytes, tag: str) -> bytes | None:
-        """The lines of records that all have the keys of the first one."""
-        decoder = self._classes.decoder_like(entries)
-        decoded = None if decoder is None else decode_plain(array, decoder)
-        if decoded is None:
-            return None
+    def _objects(self, decoded: list[Any], tag: str) -> bytes | None:
+        """The lines of records that are all of one class, which has room for our own keys."""
         times = self._times.of([entry.time for entry in decoded])
         if times is None:
             return None
@@ -148,6 +154,10 @@ class JsonLines:
     def _escaped(self, record: dict[str, Any]) -> dict[str, Any]:
         own = self._own_keys
         return {f"${key}" if key in own else key: value for key, value in record.items()}
+
+
+def _flat(messages: list[list[T]]) -> list[T]:
+    return list(chain.from_iterable(messages))
 
 
 def _encoded(lines: Sequence[object], *, escaped: int) -> bytes | None:

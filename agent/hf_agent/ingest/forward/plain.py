@@ -10,13 +10,12 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgpack
 from msgspec import Meta, MsgspecError, Raw, Struct, defstruct
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from hf_agent.ingest.forward.entries import Slice
 from hf_agent.ingest.forward.event_time import EVENT_TIME, EVENT_TIME_BYTES
 
 __all__ = [
@@ -72,6 +71,9 @@ ENTRIES: Final = Decoder(list[PlainEntry])
 MESSAGES: Final = Decoder(list[list[PlainEntry]])
 """Of several messages, each of them an array of entries."""
 _encoder: Final = Encoder()
+_encoded: Final = bytearray()
+"""Kept, up to `_MAX_ENCODED`: memory that was just used is faster than new memory."""
+_MAX_ENCODED: Final = 1 << 20
 
 
 def decode_plain(array: bytes, decoder: Decoder[list[T]]) -> list[T] | None:
@@ -80,7 +82,11 @@ def decode_plain(array: bytes, decoder: Decoder[list[T]]) -> list[T] | None:
         decoded = decoder.decode(array)
     except (MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return decoded if _encoder.encode(decoded) == array else None
+    _encoder.encode_into(decoded, _encoded)
+    is_same = _encoded == array
+    if len(_encoded) > _MAX_ENCODED:
+        _encoded.clear()
+    return decoded if is_same else None
 
 
 def have_times(entries: Sequence[Timed]) -> bool:
@@ -90,6 +96,14 @@ def have_times(entries: Sequence[Timed]) -> bool:
         or (entry.time.code == EVENT_TIME and len(bytes(entry.time.data)) == EVENT_TIME_BYTES)
         for entry in entries
     )
+
+
+class ClassDecoders(NamedTuple):
+    """Of entries whose records have certain keys."""
+
+    entries: Decoder[list[Any]]
+    messages: Decoder[list[list[Any]]]
+    """Of several messages, each of them an array of entries."""
 
 
 class RecordClasses:
@@ -103,10 +117,10 @@ class RecordClasses:
     def __init__(self, own_keys: Sequence[str]) -> None:
         """`own_keys` come first in what is encoded, as far as their fields `own0`, … are set."""
         self._own = tuple(own_keys)
-        self._decoders: OrderedDict[tuple[str, ...], Decoder[list[Any]] | None] = OrderedDict()
+        self._decoders: OrderedDict[tuple[str, ...], ClassDecoders | None] = OrderedDict()
 
-    def decoder_like(self, entries: Slice) -> Decoder[list[Any]] | None:
-        """Decodes entries whose records all have the keys of the first one, in that order.
+    def decoders_like(self, entries: memoryview | bytes) -> ClassDecoders | None:
+        """For records that all have the keys of the first one in `entries`, in that order.
 
         None: there is none for those keys.
         """
@@ -120,12 +134,12 @@ class RecordClasses:
                 decoders.popitem(last=False)
             return None
         decoders.move_to_end(keys)
-        decoder = decoders[keys]
-        if decoder is None:
-            decoder = decoders[keys] = self._make(keys)
-        return decoder
+        made = decoders[keys]
+        if made is None:
+            made = decoders[keys] = self._make(keys)
+        return made
 
-    def _make(self, keys: tuple[str, ...]) -> Decoder[list[Any]] | None:
+    def _make(self, keys: tuple[str, ...]) -> ClassDecoders | None:
         if len(keys) > _MAX_KEYS or len({*keys, *self._own}) < len(keys) + len(self._own):
             return None
         if any(key.startswith("$") for key in keys):
@@ -153,13 +167,16 @@ class RecordClasses:
             forbid_unknown_fields=True,
             gc=False,
         )
-        return Decoder(list[entry])  # type: ignore[valid-type]
+        return ClassDecoders(
+            Decoder(list[entry]),  # type: ignore[valid-type]
+            Decoder(list[list[entry]]),  # type: ignore[valid-type]
+        )
 
 
-def _first_keys(entries: Slice) -> tuple[str, ...] | None:
+def _first_keys(entries: memoryview | bytes) -> tuple[str, ...] | None:
     """The keys of the first record, if it is short and they are all text."""
     unpacker = msgpack.Unpacker(read_size=_FIRST_BYTES, max_buffer_size=2 * _FIRST_BYTES)
-    unpacker.feed(entries.data[:_FIRST_BYTES])
+    unpacker.feed(entries[:_FIRST_BYTES])
     try:
         _, record = unpacker.unpack()
     except (msgpack.OutOfData, TypeError, ValueError):
