@@ -115,3 +115,18 @@ def test_damage_of_files_is_told() -> None:
     for text, broken in cases.items():
         messages = [finding.message for finding in findings(broken) if finding.kind == "damage"]
         assert any(text in message for message in messages), (text, messages)
+
+
+def test_an_unfinished_payload_of_the_last_batch_is_torn_and_no_damage() -> None:
+    disk = MemoryDisk()
+    wal = open_wal(disk)
+    wal.append("app", b"acknowledged")
+    settle(wal)
+    wal.append("app", b"written in part" * 20)
+    settle(wal)
+    (_, last) = offsets(disk, FIRST, "data")
+    image = image_of(disk)
+    cut = disk_with({FIRST: image[FIRST][: last + 100].ljust(len(image[FIRST]), b"\0")})
+    assert offsets(cut, FIRST, "torn") == [last]
+    assert kinds(cut)["damage"] == 0
+    assert open_wal(cut).recovery.torn is not None

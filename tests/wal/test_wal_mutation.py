@@ -28,6 +28,8 @@ MODE = os.environ.get("HF_AGENT_WAL_MUTATION", "sample")
 SHARD, SHARDS = map(int, os.environ.get("HF_AGENT_WAL_MUTATION_SHARD", "0/1").split("/"))
 SEED = 7
 
+pytestmark = pytest.mark.timeout(900 if MODE == "sample" else 0)
+
 _T = TypeVar("_T")
 
 

@@ -15,6 +15,7 @@ from hf_agent.wal.errors import WalCorrupt
 __all__ = [
     "HEAD_BYTES",
     "LOCK_NAME",
+    "READS",
     "REPAIR_MARKER",
     "SPARE_NAME",
     "VERSION",
@@ -26,6 +27,8 @@ __all__ = [
 
 HEAD_BYTES = 64
 VERSION = 1
+READS = f"this program reads version {VERSION}"
+"""Said where what is read does not look like that."""
 LOCK_NAME = "lock"
 SPARE_NAME = "spare.tmp"
 REPAIR_MARKER = "repair-unfinished.wal"
@@ -66,7 +69,7 @@ class FileHead:
             raise WalCorrupt(
                 path,
                 8,
-                f"unknown format version {version} (this program reads version {VERSION}): "
+                f"unknown format version {version} ({READS}): "
                 "use the program that wrote it, and drain the log before going back",
             )
         # A head that is right but for its version was written in this one, and is damaged.

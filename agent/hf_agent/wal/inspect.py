@@ -75,7 +75,7 @@ def inspect_wal(directory: Path, *, disk: Disk = _OS_DISK) -> Iterator[Finding]:
         else:
             seed = file_seed(head.wal_id, head.sequence)
             scanner = RecordScanner(disk, handle, path, seed, size)
-            yield from _records(scanner, names)
+            yield from _records(scanner, names, newest=name == paths[-1])
             if name != paths[-1] and load_directory(scanner, head) is None:
                 yield Finding(path, scanner.limit, "damage", "the index or the footer is damaged")
 
@@ -96,7 +96,7 @@ def _file(path: Path, head: FileHead) -> Finding:
     return Finding(path, 0, "file", f"sequence {head.sequence:x}, {head.size} bytes", details)
 
 
-def _records(scanner: RecordScanner, names: dict[int, str]) -> Iterator[Finding]:
+def _records(scanner: RecordScanner, names: dict[int, str], *, newest: bool) -> Iterator[Finding]:
     offset = HEAD_BYTES
     batch = -1  # of the last record that was not stale
     unfinished: int | None = None  # where a batch without its end begins
@@ -111,6 +111,11 @@ def _records(scanner: RecordScanner, names: dict[int, str]) -> Iterator[Finding]
             found = behind
         header = found.header
         good = scanner.payload_is_good(found)
+        if not good and newest and _next_live(scanner, found.end, header.batch + 1) is None:
+            # Of the last batch: an unfinished write, as the next start takes it.
+            unfinished = found.offset if unfinished is None else unfinished
+            offset = found.end
+            break
         if good:
             _learn(scanner, found, names)
             yield _record(scanner.path, found, names)

@@ -16,6 +16,7 @@ from hf_agent.wal.disk import Disk
 from hf_agent.wal.errors import WalCorrupt
 from hf_agent.wal.file_head import (
     HEAD_BYTES,
+    READS,
     REPAIR_MARKER,
     SPARE_NAME,
     FileHead,
@@ -156,7 +157,8 @@ def _snapshot(scanner: RecordScanner, marks: Marks) -> tuple[Found, LogState]:
     try:
         return found, unpack_snapshot(scanner.payload(found), marks)
     except ValueError as error:
-        raise WalCorrupt(scanner.path, found.offset, f"unreadable snapshot: {error}") from error
+        reason = f"unreadable snapshot: {error}; {READS}"
+        raise WalCorrupt(scanner.path, found.offset, reason) from error
 
 
 def _snapshot_header(scanner: RecordScanner) -> Found:

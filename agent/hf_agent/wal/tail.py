@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hf_agent.wal.disk import Disk, pwritev_all
 from hf_agent.wal.errors import WalCorrupt
+from hf_agent.wal.file_head import READS
 from hf_agent.wal.index import FOOTER_BYTES
 from hf_agent.wal.record import DATA, END, HEADER_BYTES, INDEX, MAGIC
 from hf_agent.wal.scan import Found, RecordScanner
@@ -94,7 +95,7 @@ def _apply_batch(
         try:
             apply(found, payload)
         except (TypeError, ValueError) as error:
-            raise WalCorrupt(scanner.path, found.offset, str(error)) from error
+            raise WalCorrupt(scanner.path, found.offset, f"{error}; {READS}") from error
 
 
 def _look_behind(scanner: RecordScanner, tail: Tail, bad: int) -> None:
