@@ -1,4 +1,4 @@
-"""`cat` and `tail -f` over a container that moves on and loses old objects meanwhile."""
+"""Commands over a container that moves on and loses old objects meanwhile."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from hf_agent import hyperfile
 from hf_agent.cli.main import main
 from hf_agent.hyperfile import Reader
+from hf_agent.store.directory import DirectoryStore
 
 OLD = b"an old line\n" * 30_000
 NEW = b"a new line\n" * 40_000
@@ -121,3 +122,49 @@ def test_tail_without_following_says_to_begin_again(
     out, err = capfdbinary.readouterr()
     assert out == b""
     assert b"open it again" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "first_read"),
+    [
+        (["diff", "{log}", "0"], 1),
+        (["cp", "{log}", "{log}-copy"], 1),
+        (["cp", "--history", "{log}", "{log}-copy"], 1),
+        (["rollback", "{log}", "1"], 2),
+    ],
+)
+def test_commands_on_versions_say_to_begin_again_and_end_with_1(
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    first_read: int,
+) -> None:
+    folder = tmp_path / "store" / "log"
+    with hyperfile.open(f"file://{folder}", "w", block_size=4096) as file:
+        file.write(bytes([1]) * (300 * 4096))  # more than one map node
+        file.flush()
+        file.write(b"more")
+    get, overtaken = DirectoryStore.get, False
+
+    async def overtaken_get(self: DirectoryStore, key: str, **ranges: Any) -> Any:
+        nonlocal overtaken
+        if not overtaken and key.endswith(f"{first_read:010d}.0"):
+            overtaken = True
+            await asyncio.to_thread(write, f"file://{folder}", NEW)
+            lose(folder, 1)
+            lose(folder, 2)
+        return await get(self, key, **ranges)
+
+    monkeypatch.setattr(DirectoryStore, "get", overtaken_get)
+    assert main([part.format(log=f"file:{folder}") for part in command]) == 1
+    assert overtaken
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("hf-agent: the version that was opened is not there any more")
+    assert err.endswith(".0\n")
+    assert "open it again" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "store" / "log-copy" / "inode").exists()
+    with hyperfile.open(f"file://{folder}") as file:
+        assert file.readall() == NEW

@@ -24,7 +24,7 @@ from hf_agent.flusher.preflight import Preflight
 from hf_agent.flusher.schedule import Schedule
 from hf_agent.flusher.stream_flush import Flushed, StreamFlush
 from hf_agent.flusher.troubles import Troubles
-from hf_agent.hyperfile import ConflictError, HyperfileError
+from hf_agent.hyperfile import ConflictError, HyperfileError, StaleVersion
 from hf_agent.metrics import Metrics
 from hf_agent.recent import FlushDone, RecentFlushes
 from hf_agent.store.base import StoreConflict, StoreError, StoreNotFound, StoreRetry
@@ -200,7 +200,7 @@ class Flusher:
         began, started = self._clock.time(), perf_counter()
         try:
             done = await flush.run()
-        except (ConflictError, StoreConflict, StoreNotFound) as error:
+        except (ConflictError, StaleVersion, StoreConflict, StoreNotFound) as error:
             # Not our state any more. Opening again finds out whose it is, and diverts if need be.
             self._failed(name, "conflict", error)
         except StoreRetry as error:

@@ -21,6 +21,7 @@ from hf_agent.hyperfile.errors import (
     CheckpointsExhausted,
     ConflictError,
     ContainerExists,
+    MissingObject,
     ReadOnlyLayout,
 )
 from hf_agent.hyperfile.fingerprints import fingerprint
@@ -40,6 +41,7 @@ from hf_agent.hyperfile.objects import CheckpointObjects
 from hf_agent.hyperfile.opening import FoundCheckpoint, State
 from hf_agent.hyperfile.pointers import decode_place, is_place
 from hf_agent.hyperfile.refused_write import object_is_ours
+from hf_agent.hyperfile.stale import refuse_stale, telling_stale, tells_stale
 from hf_agent.hyperfile.stored_trailer import read_trailer
 from hf_agent.hyperfile.take_up import WRITE_MARK, reach_state_for_writing
 from hf_agent.hyperfile.trailer import WRITER_ID_BYTES, Trailer
@@ -154,7 +156,8 @@ class Appender:
 
         Waits, by the store's clock, while the writer of such a commit may be alive; a commit that
         carries `writer_id` (16 bytes) is finished at once.
-        Raises `NoSuchContainer`, `ReadOnlyLayout`, `FormatError`, and the store's errors.
+        Raises `NoSuchContainer`, `ReadOnlyLayout`, `StaleVersion` when another writer goes on and
+        removes what was just found, `FormatError`, and the store's errors.
         """
         if len(writer_id) != WRITER_ID_BYTES:
             raise ValueError(f"a writer id has {WRITER_ID_BYTES} bytes, not {len(writer_id)}")
@@ -169,7 +172,8 @@ class Appender:
         # What is damaged must not go into the next checkpoint, under a checksum of its own.
         found = await read_newest_checkpoint(store, state)
         if found is not None:
-            trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
+            async with telling_stale(store, key, state.inode, pinned=False):
+                trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
         return cls(store, state, trailer, clock=clock, rng=rng, writer_id=writer_id)
 
     # -- what it is now -----------------------------------------------------------------------
@@ -237,22 +241,26 @@ class Appender:
         """
         return _history(self._store, self._state, self.checkpoint if newest is None else newest)
 
+    @tells_stale
     async def trailer_of(self, found: FoundCheckpoint) -> Trailer | None:
         """The trailer of a checkpoint that `history` gave; None when it has none.
 
-        Raises `FormatError` for a damaged one, and the store's errors.
+        Raises `FormatError` for a damaged one, `StaleVersion` as `begin`, and the store's errors.
         """
         return await read_trailer(self._store, found.info.key, found.header, found.info.size)
 
     # -- appending ----------------------------------------------------------------------------
 
+    @tells_stale
     async def begin(self, nbytes: int) -> CheckpointBuild:
         """Lay out a checkpoint that appends `nbytes` bytes; read them into `build.body`.
 
         A build that was begun before and never given to `commit` is dropped. Raises `ValueError`
         when `nbytes` is not from 1 to what fits a checkpoint of 1 GiB, `ConflictError` when
-        another writer is known to have gone on from our last commit, `AppenderStateError` while a
-        commit waits to be finished, `FormatError`, and the store's errors.
+        another writer is known to have gone on from our last commit, `StaleVersion` when one is
+        found to have, because objects of our version were removed: open it again then, too.
+        `AppenderStateError` while a commit waits to be finished, `FormatError`, and the store's
+        errors.
         """
         if self._commit is not None:
             raise AppenderStateError(
@@ -325,6 +333,9 @@ class Appender:
         committed = await self._commit.run()
         self._adopt(build, committed)
         return CommitResult(build.number, self._state.inode.size, len(build.object))
+
+    async def _refuse_stale(self, missing: MissingObject) -> None:
+        await refuse_stale(self._store, self._key, self._state.inode, missing, pinned=False)
 
     def _adopt(self, build: CheckpointBuild, committed: Committed) -> None:
         inode = decode_inode(committed.stored, source=inode_key(self._key))

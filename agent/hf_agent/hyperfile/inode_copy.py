@@ -11,7 +11,7 @@ times, link count and flags of its inode could then be anything; none of them de
 
 from __future__ import annotations
 
-from hf_agent.hyperfile.errors import ChecksumError, FormatError
+from hf_agent.hyperfile.errors import ChecksumError, FormatError, MissingObject
 from hf_agent.hyperfile.inode import (
     FLAG_COMPACTION,
     FLAG_INLINE,
@@ -24,6 +24,7 @@ from hf_agent.hyperfile.inode import (
 from hf_agent.hyperfile.keys import checkpoint_key, inode_key
 from hf_agent.hyperfile.nodes import DIRECT_ROOT_BYTES_EMPTY, pack_user_data
 from hf_agent.hyperfile.opening import FoundCheckpoint, State, read_checkpoint
+from hf_agent.hyperfile.stale import refuse_stale
 from hf_agent.store.base import Store, StoreNotFound
 
 __all__ = ["check_inode", "copied_in", "inode_was_changed", "read_newest_checkpoint"]
@@ -35,7 +36,8 @@ _SIZE_AT = 72
 async def read_newest_checkpoint(store: Store, state: State) -> FoundCheckpoint | None:
     """The checkpoint that a state's inode belongs to, the two compared; None when there is none.
 
-    Raises `ChecksumError`, `FormatError`, and the store's errors.
+    Raises `StaleVersion` when the container has moved on from the state and its checkpoint was
+    removed, `ChecksumError`, `FormatError`, and the store's errors.
     """
     number, pointer_format = state.inode.last_cno, state.inode.meta.pointer_format
     if number == 0:
@@ -44,11 +46,13 @@ async def read_newest_checkpoint(store: Store, state: State) -> FoundCheckpoint 
     try:
         found = await read_checkpoint(store, state.key, number, pointer_format)
     except StoreNotFound as error:
-        raise FormatError(
+        missing = MissingObject(
             "the inode's checkpoint is not there",
             object=checkpoint_key(state.key, number, pointer_format),
             offset=0,
-        ) from error
+        )
+        await refuse_stale(store, state.key, state.inode, missing, pinned=False)
+        raise missing from error
     check_inode(state.key, state.inode_bytes, found.header.inode)
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from hf_agent.hyperfile.keys import checkpoint_key
 from hf_agent.hyperfile.opening import reach_state
 from hf_agent.store.base import Store, StoreNotFound
 
-__all__ = ["refuse_stale", "tells_stale"]
+__all__ = ["refuse_stale", "telling_stale", "tells_stale"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +59,18 @@ async def _why_gone(store: Store, key: str, opened: Inode, *, pinned: bool) -> s
     if (now.last_cno, now.root, now.meta) != (number, opened.root, opened.meta):
         return f"the container is at checkpoint {now.last_cno}"
     return ""
+
+
+@asynccontextmanager
+async def telling_stale(
+    store: Store, key: str, opened: Inode, *, pinned: bool
+) -> AsyncIterator[None]:
+    """Have what is read of a version in the block ask `refuse_stale` about a missing object."""
+    try:
+        yield
+    except MissingObject as missing:
+        await refuse_stale(store, key, opened, missing, pinned=pinned)
+        raise
 
 
 def tells_stale(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_agent.hyperfile.errors import FormatError
+from hf_agent.hyperfile.errors import MissingObject
 from hf_agent.hyperfile.segment import ObjectHeader
 from hf_agent.hyperfile.trailer import Trailer, decode_trailer, trailer_bytes
 from hf_agent.store.base import ObjectData, Store, StoreNotFound
@@ -50,4 +50,4 @@ async def _read(store: Store, key: str, start: int, end: int, known: ObjectData 
         return (await store.get(key, start=start, end=end)).data
     except StoreNotFound as error:
         rule = "an object has gone while it was read"
-        raise FormatError(rule, object=key, offset=start) from error
+        raise MissingObject(rule, object=key, offset=start) from error

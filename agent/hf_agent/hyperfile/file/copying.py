@@ -6,6 +6,7 @@ import mmap
 import random
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Literal
 
 from hf_agent.clock import Clock, ulid
@@ -14,6 +15,7 @@ from hf_agent.hyperfile.errors import (
     ContainerExists,
     FormatError,
     HyperfileError,
+    MissingObject,
 )
 from hf_agent.hyperfile.file.content import Content
 from hf_agent.hyperfile.file.handle import HyperFile
@@ -22,9 +24,10 @@ from hf_agent.hyperfile.file.options import DEFAULT_OPTIONS, FileOptions
 from hf_agent.hyperfile.file.removal import remove
 from hf_agent.hyperfile.file.states import content_at_checkpoint, content_now
 from hf_agent.hyperfile.inode import FLAG_COMPACTION, INODE_BYTES, InodeLayout, with_flags
-from hf_agent.hyperfile.keys import inode_key, parse_object_key
+from hf_agent.hyperfile.keys import checkpoint_key, inode_key, parse_object_key
 from hf_agent.hyperfile.opening import State, reach_state
 from hf_agent.hyperfile.refused_write import has_bytes
+from hf_agent.hyperfile.stale import refuse_stale, telling_stale
 from hf_agent.hyperfile.take_up import WRITE_MARK
 from hf_agent.store.base import (
     Body,
@@ -69,8 +72,9 @@ async def copy(
     `progress` is called with the number of bytes copied since the last call. `on_total` is told how
     many it will be, at most; for a history, that takes a listing of its own.
 
-    Raises `NoSuchContainer`, `NoSuchCheckpoint`, `ContainerExists`, `ChecksumError`,
-    `FormatError`, and the stores' errors.
+    Raises `NoSuchContainer`, `NoSuchCheckpoint`, `ContainerExists`, `StaleVersion` when what is
+    copied is removed from the source meanwhile, `ChecksumError`, `FormatError`, and the stores'
+    errors.
     """
     if checkpoint == "history":
         await _copy_history(
@@ -99,22 +103,43 @@ async def copy(
         target_store, target_key, "x", clock=clock, rng=rng, options=options
     )
     try:
-        await _copy_content(content, target, progress)
+        source = _Source(source_store, source_key, content, pinned=checkpoint is not None)
+        await _copy_content(source, target, progress)
         await target.close()
     except BaseException:
         await _give_up(target, target_store)
         raise
 
 
-async def _copy_content(content: Content, target: HyperFile, progress: Progress) -> None:
-    finder, size = BlockFinder(content, None, None), content.inode.meta.data_block_size
-    index = 0
-    while (start := await finder.next_data(index) * size) < content.size:
-        index = await finder.next_hole(start // size)
-        end = min(index * size, content.size)
+class _Source:
+    """The state to be copied. Its calls tell a version that was removed from damage."""
+
+    def __init__(self, store: Store, key: str, content: Content, *, pinned: bool) -> None:
+        self._told = partial(telling_stale, store, key, content.inode, pinned=pinned)
+        self._finder = BlockFinder(content, None, None)
+        self.content = content
+
+    async def data_run(self, index: int) -> tuple[int, int]:
+        """First block that holds data from `index` on, and the first behind it that does not."""
+        async with self._told():
+            start = await self._finder.next_data(index)
+            return start, await self._finder.next_hole(start)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """See `Content.read`."""
+        async with self._told():
+            return await self.content.read(offset, length)
+
+
+async def _copy_content(source: _Source, target: HyperFile, progress: Progress) -> None:
+    content, index = source.content, 0
+    size = content.inode.meta.data_block_size
+    while index * size < content.size:
+        first, index = await source.data_run(index)
+        start, end = first * size, min(index * size, content.size)
         while start < end:
             length = min(end - start, _CHUNK_BYTES - start % _CHUNK_BYTES)
-            data = await content.read(start, length)
+            data = await source.read(start, length)
             try:
                 await target.pwrite(start, data)
             except CheckpointTooLarge:
@@ -167,13 +192,26 @@ async def _copy_history(
         on_total(sum(sizes) + INODE_BYTES)
     async for info in _checkpoint_objects(source, source_key, state):
         to = target_key + info.key[len(source_key) :]
-        await _copy_object(source, info, target, to, ulid(clock, rng), progress)
+        async with telling_stale(source, source_key, state.inode, pinned=False):
+            await _copy_object(source, info, target, to, ulid(clock, rng), progress)
+    await _still_there(source, state)
     inode = state.inode_bytes
     if state.inode.inline is None and state.inode.layout is InodeLayout.CURRENT:
         # A compaction is attached by metadata, which not every store keeps: the copy has none.
         inode = with_flags(inode, clear=FLAG_COMPACTION)
     await _create(target, inode_key(target_key), inode, ulid(clock, rng))
     progress(INODE_BYTES)
+
+
+async def _still_there(store: Store, state: State) -> None:
+    """Raise `StaleVersion` if the state's checkpoint was removed: then other objects that it needs
+    may have gone before they were listed, and the copy would lack them."""
+    number, pointer_format = state.inode.last_cno, state.inode.meta.pointer_format
+    name = checkpoint_key(state.key, number, pointer_format)
+    if number and not await _exists(store, name):
+        missing = MissingObject("the inode's checkpoint is not there", object=name, offset=0)
+        await refuse_stale(store, state.key, state.inode, missing, pinned=False)
+        raise missing
 
 
 async def _checkpoint_objects(store: Store, key: str, state: State) -> AsyncIterator[ObjectInfo]:
@@ -207,7 +245,7 @@ async def _read_into(source: Store, info: ObjectInfo, view: memoryview, progress
             data = (await source.get(info.key, start=start, end=end)).data
         except StoreNotFound as error:
             rule = "an object has gone while it was copied"
-            raise FormatError(rule, object=info.key, offset=start) from error
+            raise MissingObject(rule, object=info.key, offset=start) from error
         if len(data) != end - start:
             raise FormatError("the object ends early", object=info.key, offset=start)
         view[start:end] = data

@@ -7,6 +7,7 @@ so the cost goes with the difference, not with the size of the file.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 from hf_agent.hyperfile.errors import FormatError
@@ -19,6 +20,7 @@ from hf_agent.hyperfile.inode import empty_inode
 from hf_agent.hyperfile.keys import inode_key
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES
 from hf_agent.hyperfile.pointers import HOLE, ZERO
+from hf_agent.hyperfile.stale import telling_stale
 from hf_agent.store.base import Store
 
 __all__ = ["changed_blocks", "diff"]
@@ -39,8 +41,8 @@ async def diff(
     are in it. All other bytes are the same. A block that was written anew with the bytes that it
     had before counts as different.
 
-    Raises `NoSuchContainer`, `NoSuchCheckpoint`, `ChecksumError`, `FormatError`, and the store's
-    errors.
+    Raises `NoSuchContainer`, `NoSuchCheckpoint`, `StaleVersion` when a checkpoint (or what the
+    newest state was) is removed meanwhile, `ChecksumError`, `FormatError`, and the store's errors.
     """
 
     options = FileOptions(cache_bytes=cache_bytes)
@@ -60,9 +62,14 @@ async def diff(
         rule = "checkpoints of one container have the same block sizes and a map each"
         raise FormatError(rule, object=inode_key(key), offset=44)
     changed, end = RangeSet(), max(old.size, new.size)
-    async for index in changed_blocks(old.map, new.map):
-        start = index * meta.data_block_size
-        changed.add(start, min(start + meta.data_block_size, end))
+    async with AsyncExitStack() as stack:
+        for number, state in ((a, old), (b, new)):
+            if number != 0:
+                told = telling_stale(store, key, state.inode, pinned=number is not None)
+                await stack.enter_async_context(told)
+        async for index in changed_blocks(old.map, new.map):
+            start = index * meta.data_block_size
+            changed.add(start, min(start + meta.data_block_size, end))
     changed.add(min(old.size, new.size), end)
     return [ByteRange(first, last) for first, last in changed]
 

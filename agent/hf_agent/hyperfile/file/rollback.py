@@ -10,7 +10,12 @@ from dataclasses import replace
 from hf_agent.clock import Clock, ulid
 from hf_agent.hyperfile.appender import CommitResult
 from hf_agent.hyperfile.commit import CheckpointCommit
-from hf_agent.hyperfile.errors import CheckpointsExhausted, ConflictError, NoSuchCheckpoint
+from hf_agent.hyperfile.errors import (
+    CheckpointsExhausted,
+    ConflictError,
+    MissingObject,
+    NoSuchCheckpoint,
+)
 from hf_agent.hyperfile.file.build import FileBuild
 from hf_agent.hyperfile.file.map_changes import NewInner, NewLeaf, NewMap, NewNode
 from hf_agent.hyperfile.file.options import DEFAULT_OPTIONS, FileOptions
@@ -18,9 +23,10 @@ from hf_agent.hyperfile.file.states import reach_for_writing
 from hf_agent.hyperfile.file.write_ahead import WriteAhead
 from hf_agent.hyperfile.history import ancestors, read_checkpoints
 from hf_agent.hyperfile.inode import MAX_CHECKPOINT, Inode
-from hf_agent.hyperfile.keys import inode_key
+from hf_agent.hyperfile.keys import checkpoint_key, inode_key
 from hf_agent.hyperfile.nodes import decode_root
 from hf_agent.hyperfile.opening import State
+from hf_agent.hyperfile.stale import refuse_stale
 from hf_agent.hyperfile.trailer import WRITER_ID_BYTES
 from hf_agent.store.base import Store
 
@@ -52,8 +58,9 @@ async def rollback(
     checkpoints that are at most, `on_checkpoint` how many more have been seen.
 
     Raises `NoSuchCheckpoint` for a number that the newest state was not built on,
-    `NoSuchContainer`, `ReadOnlyLayout`, `CheckpointsExhausted`, `FormatError`, and the store's
-    errors. After `StoreRetry` it is open whether it was done; doing it twice does no harm.
+    `NoSuchContainer`, `ReadOnlyLayout`, `CheckpointsExhausted`, `StaleVersion` when another writer
+    goes on and removes what was found, `FormatError`, and the store's errors. After `StoreRetry` it
+    is open whether it was done; doing it twice does no harm.
     """
     writer_id = rng.randbytes(WRITER_ID_BYTES)
     conflict: ConflictError | None = None
@@ -100,6 +107,11 @@ async def _ancestor(
             above = checkpoint.header.checkpoint
             if checkpoint.header.checkpoint == number:
                 return checkpoint.inode
+        if above > newest:
+            # Not even the newest one is there: most likely a later one is, by now.
+            name = checkpoint_key(state.key, newest, state.inode.meta.pointer_format)
+            missing = MissingObject("the inode's checkpoint has gone", object=name, offset=0)
+            await refuse_stale(store, state.key, state.inode, missing, pinned=False)
     raise NoSuchCheckpoint(state.key, number)
 
 
