@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
             "ingest.syslog.stream_template",
             "ingest.stream_name",
             "ingest.stream_patterns",
+            "store.url",
         ),
     },
     "metrics": {"", "tallies"},

@@ -214,3 +214,26 @@ def test_a_socket_that_this_user_may_not_write_to_names_its_group(agent: AgentPr
         ),
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("/srv/store/app", "file:///srv/store/app"),
+        ("./app", "file://{here}/app"),
+        ("app", "file://{here}/app"),
+        ("s3:/bucket/app", "s3://bucket/app"),
+        ("s3:bucket/app", "s3://bucket/app"),
+        ("S3://bucket/app", "s3://bucket/app"),
+        ("file://srv/app", "file:///srv/app"),
+    ],
+)
+@pytest.mark.parametrize("command", ["cat", "ls", "rm"])
+def test_a_path_or_a_misspelt_uri_is_told_the_uri_that_was_meant(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, given: str, meant: str
+) -> None:
+    monkeypatch.chdir(shell.folder)
+    status, line = shell(command, given)
+    assert status == 64
+    assert f"did you mean {meant.format(here=shell.folder)}? url={given!r}" in line
+    assert not list(shell.folder.iterdir())

@@ -141,7 +141,7 @@ def test_commands_on_versions_say_to_begin_again_and_end_with_1(
     first_read: int,
 ) -> None:
     folder = tmp_path / "store" / "log"
-    with hyperfile.open(f"file://{folder}", "w", block_size=4096) as file:
+    with hyperfile.open(f"file:{folder}", "w", block_size=4096) as file:
         file.write(bytes([1]) * (300 * 4096))  # more than one map node
         file.flush()
         file.write(b"more")
@@ -166,5 +166,5 @@ def test_commands_on_versions_say_to_begin_again_and_end_with_1(
     assert "open it again" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "store" / "log-copy" / "inode").exists()
-    with hyperfile.open(f"file://{folder}") as file:
+    with hyperfile.open(f"file:{folder}") as file:
         assert file.readall() == NEW

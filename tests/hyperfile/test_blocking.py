@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from hf_agent import hyperfile
+from hf_agent.cli.main import main
 from hf_agent.hyperfile.blocking.loop_thread import loop_thread
 from support.moto_s3 import MotoS3, moto_s3
 
@@ -409,3 +410,22 @@ def test_a_file_that_was_never_closed_does_not_hold_up_the_end_of_the_process(ur
         [sys.executable, "-c", script, uri], capture_output=True, text=True, timeout=60
     )
     assert done.returncode in (0, 120), done.stderr
+
+
+@pytest.mark.parametrize("spelling", ["file:{}", "file://{}", "{}", "file:./log", "./log", "log"])
+def test_every_spelling_names_the_same_container_here_and_on_the_command_line(
+    tmp_path: Path,
+    spelling: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = spelling.format(tmp_path / "log")
+    with hyperfile.open(name, "x") as file:
+        file.write(b"content")
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
+    with hyperfile.open(tmp_path / "log") as file:
+        assert file.read() == b"content"
+    if name.startswith("file:"):
+        assert main(["cat", name]) == 0
+        assert capfdbinary.readouterr().out == b"content"

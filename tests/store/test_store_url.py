@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hf_agent.store.base import Store
 from hf_agent.store.directory import DirectoryStore
 from hf_agent.store.options import S3Options
 from hf_agent.store.s3 import S3Store
-from hf_agent.store.url import StoreUrlError, open_store, split_uri
+from hf_agent.store.url import StoreUrlError, container_uri, open_store, split_uri
 
 
 def opened(url: str) -> Store:
@@ -27,6 +28,7 @@ def opened(url: str) -> Store:
         ("s3://bucket", "bucket", ""),
         ("s3://bucket/", "bucket", ""),
         ("s3://bucket/some/prefix", "bucket", "some/prefix"),
+        ("hyperfile://bucket/some/prefix", "bucket", "some/prefix"),
         ("s3://bucket/some/prefix/", "bucket", "some/prefix"),
         ("s3://bucket/as%20it is", "bucket", "as%20it is"),
     ],
@@ -44,6 +46,8 @@ async def test_an_s3_url_names_bucket_and_prefix(url: str, bucket: str, prefix: 
         ("file:///srv/store", "/srv/store"),
         ("file:///srv/store/", "/srv/store"),
         ("file:///srv/as%20it is", "/srv/as%20it is"),
+        ("file:/srv/store", "/srv/store"),
+        ("file:/srv/./x/../store", "/srv/store"),
         ("file:///", "/"),
     ],
 )
@@ -59,15 +63,62 @@ async def test_a_file_url_names_a_directory(url: str, root: str) -> None:
     [
         ("s3://bucket/key", "s3://bucket", "key"),
         ("s3://bucket/node/app", "s3://bucket", "node/app"),
+        ("hyperfile://bucket/node/app", "s3://bucket", "node/app"),
         ("s3://bucket/node/app/", "s3://bucket", "node/app"),
         ("file:///srv/store/node/app", "file:///srv/store/node", "app"),
         ("file:///srv/app/", "file:///srv", "app"),
         ("file:///app", "file:///", "app"),
+        ("file:/app", "file:///", "app"),
+        ("file:/srv/app", "file:///srv", "app"),
     ],
 )
 async def test_a_containers_uri_is_cut_into_store_and_key(uri: str, root: str, key: str) -> None:
     assert split_uri(uri) == (root, key)
     await opened(root).close()
+
+
+async def test_a_relative_file_url_is_below_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("file:./store", "file:store", "file:./x/../store"):
+        store = opened(url)
+        assert isinstance(store, DirectoryStore)
+        assert store.root == tmp_path / "store"
+        await store.close()
+    assert split_uri("file:./store/app") == (f"file://{tmp_path}/store", "app")
+
+
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [
+        ("/srv/app", "file:///srv/app"),
+        ("//srv/app", "file:///srv/app"),
+        ("app", "file://{here}/app"),
+        ("./node/app", "file://{here}/node/app"),
+        (Path("/srv/app"), "file:///srv/app"),
+        (Path("s3:/app"), "file://{here}/s3:/app"),
+        ("file:/srv/app", "file:///srv/app"),
+        ("file:///srv/app", "file:///srv/app"),
+        ("file:node/app", "file://{here}/node/app"),
+        ("s3://bucket/app", "s3://bucket/app"),
+        ("hyperfile://bucket/app", "hyperfile://bucket/app"),
+        ("a:b/app", "file://{here}/a:b/app"),
+    ],
+)
+def test_a_container_is_named_by_uri_or_path(
+    name: str | Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert container_uri(name) == uri.format(here=tmp_path)
+
+
+def test_a_misspelt_uri_is_not_taken_for_a_path() -> None:
+    for name in ("s3:/bucket/app", "s3:bucket/app", "S3://bucket/app", "file:", "file://x/app"):
+        with pytest.raises(StoreUrlError):
+            split_uri(container_uri(name))
+    with pytest.raises(StoreUrlError, match="is empty"):
+        container_uri("")
 
 
 async def test_a_container_written_under_a_root_is_found_by_its_uri(tmp_path: Path) -> None:
@@ -87,8 +138,15 @@ async def test_a_container_written_under_a_root_is_found_by_its_uri(tmp_path: Pa
         ("bucket/prefix", "s3://bucket/prefix or file:///directory"),
         ("/srv/store", "s3://bucket/prefix or file:///directory"),
         ("http://server/bucket", "s3://bucket/prefix or file:///directory"),
-        ("file:/srv/store", "s3://bucket/prefix or file:///directory"),
-        ("S3://bucket", "s3://bucket/prefix or file:///directory"),
+        ("file:", "s3://bucket/prefix or file:///directory"),
+        ("/srv/store", "did you mean file:///srv/store?"),
+        ("s3:/bucket/key", "did you mean s3://bucket/key?"),
+        ("s3:bucket/key", "did you mean s3://bucket/key?"),
+        ("hyperfile:/bucket/key", "did you mean hyperfile://bucket/key?"),
+        ("hyperfile://key::file:///srv", "a chained URL is for fsspec"),
+        ("S3://bucket/key", "did you mean s3://bucket/key?"),
+        ("FILE:///srv/store", "did you mean file:///srv/store?"),
+        ("file://srv/store", "did you mean file:///srv/store?"),
         ("s3:///prefix", "the bucket is missing"),
         ("s3://", "the bucket is missing"),
         ("file://", "absolute path after three slashes"),
@@ -99,7 +157,7 @@ async def test_a_container_written_under_a_root_is_found_by_its_uri(tmp_path: Pa
 )
 def test_a_url_that_names_no_store_is_refused(url: str, says: str) -> None:
     for parse in (opened, split_uri):
-        with pytest.raises(StoreUrlError, match=says) as caught:
+        with pytest.raises(StoreUrlError, match=re.escape(says)) as caught:
             parse(url)
         assert str(caught.value).endswith(f"{url!r}")
 

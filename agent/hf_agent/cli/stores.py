@@ -14,7 +14,6 @@ from hf_agent.cli.failures import CommandError
 from hf_agent.cli.settings import Settings
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.config import S3, Flush, load
-from hf_agent.config.urls import absolute_url
 from hf_agent.hyperfile.errors import NoSuchContainer
 from hf_agent.service.store_options import s3_options
 from hf_agent.store.base import Store
@@ -37,7 +36,7 @@ class StoreAccess:
     async def container(self, uri: str) -> AsyncIterator[tuple[Store, str]]:
         """The store in which the container `uri` is, and its key there."""
         try:
-            root, key = split_uri(absolute_url(uri))
+            root, key = split_uri(uri)
         except StoreUrlError as error:
             raise click.UsageError(str(error)) from error
         async with self.store(root) as store:
@@ -54,7 +53,7 @@ class StoreAccess:
         clock, rng = SystemClock(), system_random()
         try:
             store = RetryingStore(
-                open_store(absolute_url(url), options=self.options, clock=clock, rng=rng),
+                open_store(url, options=self.options, clock=clock, rng=rng),
                 clock=clock,
                 rng=rng,
             )

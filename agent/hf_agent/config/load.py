@@ -14,7 +14,7 @@ from hf_agent.config.errors import ConfigError, Problems
 from hf_agent.config.location import Locations
 from hf_agent.config.model import Config
 from hf_agent.config.rules import check
-from hf_agent.config.urls import absolute_url
+from hf_agent.store.url import absolute_url
 
 __all__ = ["load", "parse"]
 

@@ -1,12 +1,10 @@
-"""Where containers are: the URL of a store, relative `file:` URLs made absolute."""
+"""Where containers are: what the URL of a store must look like in a configuration."""
 
 from __future__ import annotations
 
-import os
+from hf_agent.store.url import absolute_url
 
-__all__ = ["absolute_url", "check_url"]
-
-_RELATIVE = "file:"
+__all__ = ["check_url"]
 
 
 def check_url(url: str) -> None:
@@ -28,15 +26,3 @@ def check_url(url: str) -> None:
             "a directory is an absolute path after three slashes, file:///path, or one "
             "below the current directory, file:./path"
         )
-
-
-def absolute_url(url: str) -> str:
-    """`url`, where a relative `file:` URL (`file:./data`) is taken from the current directory.
-
-    The stores know absolute URLs only. The relative form exists for a configuration, or a command,
-    that must work in any directory. Nothing is percent-decoded, as in the stores.
-    """
-    path = url.removeprefix(_RELATIVE)
-    if path == url or not path or path.startswith("//"):
-        return url
-    return "file://" + os.path.abspath(path)  # noqa: PTH100 - must not ask the disk

@@ -34,6 +34,7 @@ from hf_agent.hyperfile.cache import CacheOptions
 from hf_agent.hyperfile.concurrency import map_concurrently
 from hf_agent.hyperfile.file.options import Mode
 from hf_agent.store.base import Store
+from hf_agent.store.url import container_uri
 
 __all__ = ["HyperfileFileSystem"]
 
@@ -459,11 +460,9 @@ def _folder(path: str) -> dict[str, Any]:
 
 
 def _root_url(fo: str, target_protocol: str | None) -> str:
-    if not fo or "://" in fo:
-        return fo
-    if target_protocol == "s3":
+    if fo and "://" not in fo and target_protocol == "s3":
         return f"s3://{fo}"
-    return f"file://{Path(fo).absolute()}"
+    return container_uri(fo) if fo else ""
 
 
 def _close_stores(loop: asyncio.AbstractEventLoop, stores: dict[str, Store]) -> None:

@@ -1,12 +1,15 @@
-"""Stores and containers by URL: `s3://bucket/prefix`, `file:///directory`.
+"""Stores and containers by URL: `s3://bucket/prefix`, `file:///directory`, `file:./directory`.
 
 URLs are taken as they stand: nothing in them is percent-decoded, since keys may contain any
-character and this is how other S3 tools read them.
+character and this is how other S3 tools read them. `hyperfile://bucket/key`, fsspec's name, is the
+same as `s3://bucket/key`.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import re
 from pathlib import Path
 
 from hf_agent.clock import Clock
@@ -15,7 +18,9 @@ from hf_agent.store.directory import DirectoryStore
 from hf_agent.store.observer import Observer
 from hf_agent.store.options import S3Options
 
-__all__ = ["StoreUrlError", "open_store", "split_uri"]
+__all__ = ["StoreUrlError", "absolute_url", "container_uri", "open_store", "split_uri"]
+
+_SCHEME = re.compile(r"(s3|file|hyperfile):(/*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class StoreUrlError(ValueError):
@@ -55,13 +60,68 @@ def split_uri(uri: str) -> tuple[str, str]:
     return f"file:///{parent}", key
 
 
+def absolute_url(url: str) -> str:
+    """`url`, where a relative `file:` URL (`file:./data`) is taken from the current directory.
+
+    The relative form exists for a configuration, or a command, that must work in any directory.
+    """
+    path = url.removeprefix("file:")
+    if path == url or not path or path.startswith("//"):
+        return url
+    return f"file://{_absolute(path)}"
+
+
+def container_uri(name: str | os.PathLike[str]) -> str:
+    """The URI of a container that is named as Python's `open` names files: by URI, or by path.
+
+    What begins like a URI is one, also when it is none that is good (`s3:/bucket/key`): it would
+    hardly ever be the path of a file.
+    """
+    text = os.fspath(name)
+    if not isinstance(name, str):
+        return f"file://{_absolute(text)}"
+    if "://" in text or _SCHEME.match(text):
+        return absolute_url(text)
+    if not text:
+        raise StoreUrlError("the name of a container is empty: give a path or s3://bucket/key")
+    return f"file://{_absolute(text)}"
+
+
+def _absolute(path: str) -> str:
+    # `abspath` keeps two slashes at the beginning, as POSIX wants; here they would end a host.
+    return "/" + os.path.abspath(path).lstrip("/")  # noqa: PTH100 - must not ask the disk
+
+
+def _meant(url: str) -> str:
+    """The URL that was most likely meant by one that is none, for the error."""
+    found = _SCHEME.match(url)
+    if found is not None:
+        scheme, _, rest = found.groups()
+        scheme = scheme.lower()
+        if not rest:
+            return ""
+        meant = f"file:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+    elif url and "://" not in url:
+        meant = f"file://{_absolute(url)}"
+    else:
+        return ""
+    return f"; did you mean {meant}?"
+
+
 def _parse(url: str) -> tuple[str, str, str]:
     """Scheme, bucket ("" for files) and path of a URL."""
-    scheme, found, rest = url.partition("://")
-    if not found or scheme not in ("s3", "file"):
+    scheme, found, rest = absolute_url(url).partition("://")
+    if not found or scheme not in ("s3", "file", "hyperfile"):
         raise StoreUrlError(
-            f"a store is s3://bucket/prefix or file:///directory, nothing else url={url!r}"
+            f"a store is s3://bucket/prefix or file:///directory, nothing else{_meant(url)} "
+            f"url={url!r}"
         )
+    if scheme == "hyperfile":
+        if "::" in rest:
+            raise StoreUrlError(
+                f"a chained URL is for fsspec; here it is file:///directory/key url={url!r}"
+            )
+        scheme = "s3"
     if "?" in rest or "#" in rest:
         raise StoreUrlError(f"a store's URL has no query and no fragment url={url!r}")
     place, _, path = rest.partition("/")
@@ -71,6 +131,6 @@ def _parse(url: str) -> tuple[str, str, str]:
         return scheme, place, path
     if place or not rest:
         raise StoreUrlError(
-            f"a directory is given as an absolute path after three slashes url={url!r}"
+            f"a directory is given as an absolute path after three slashes{_meant(url)} url={url!r}"
         )
     return scheme, "", rest

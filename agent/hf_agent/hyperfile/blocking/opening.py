@@ -6,7 +6,6 @@ import errno
 import functools
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hf_agent.clock import SystemClock, system_random
@@ -20,7 +19,7 @@ from hf_agent.hyperfile.file.handle import HyperFile
 from hf_agent.hyperfile.file.options import FileOptions
 from hf_agent.store.option_names import check_option_names
 from hf_agent.store.options import S3Options
-from hf_agent.store.url import split_uri
+from hf_agent.store.url import container_uri, split_uri
 
 __all__ = ["open"]
 
@@ -40,6 +39,9 @@ def open(
 ) -> HyperfileIO:
     """Open the container at `s3://bucket/key`, `file:///dir/key` or a path as a raw binary file.
 
+    URIs are those of the command line: `file:./dir/key` is below the current directory, and
+    `hyperfile://bucket/key` is on S3.
+
     Modes as for Python's own `open`, always binary (a "b" may be added): `r` reads, `r+` reads and
     writes, `w` empties or creates, `a` appends or creates, `x` creates; `w+`, `a+` and `x+` read
     as well. With `checkpoint` (a number) or `at_time` (Unix seconds), mode `r` shows what was there
@@ -49,15 +51,15 @@ def open(
     `read_ahead_bytes` fetched before they are asked for. `options` are fields of `FileOptions` and
     of `S3Options`.
 
-    Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for modes and options that are none,
-    `HyperfileError` for damage, and the store's errors.
+    Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for URIs, modes and options that are
+    none, `HyperfileError` for damage, and the store's errors.
     """
     plain = plain_mode(mode)
     check_option_names(options, _FILE_OPTIONS | _STORE_OPTIONS)
     file_options = FileOptions(**{k: v for k, v in options.items() if k in _FILE_OPTIONS})
     s3_options = replace(S3Options(), **{k: v for k, v in options.items() if k in _STORE_OPTIONS})
     name = os.fspath(uri)
-    url, key = split_uri(name if "://" in name else f"file://{Path(name).absolute()}")
+    url, key = split_uri(container_uri(uri))
     place = StorePlace(url, s3_options, caches or CacheOptions())
     thread = loop_thread()
     stores = _shared_stores(thread)
