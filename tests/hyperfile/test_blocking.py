@@ -429,3 +429,10 @@ def test_every_spelling_names_the_same_container_here_and_on_the_command_line(
     if name.startswith("file:"):
         assert main(["cat", name]) == 0
         assert capfdbinary.readouterr().out == b"content"
+
+
+def test_the_size_of_parts_is_that_of_the_file(tmp_path: Path) -> None:
+    """An upload's parts have the same name, and at least 5 MiB."""
+    with hyperfile.open(tmp_path / "log", "x", block_size=4096, part_bytes=1 << 20) as file:
+        file.write(bytes([1]) * (3 << 20))
+    assert len(list((tmp_path / "log").iterdir())) >= 4

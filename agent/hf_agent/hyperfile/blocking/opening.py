@@ -24,7 +24,7 @@ from hf_agent.store.url import container_uri, split_uri
 __all__ = ["open"]
 
 _FILE_OPTIONS = frozenset(FileOptions.__dataclass_fields__)
-_STORE_OPTIONS = frozenset(S3Options.__dataclass_fields__)
+_STORE_OPTIONS = frozenset(S3Options.__dataclass_fields__) - _FILE_OPTIONS
 
 
 def open(
@@ -49,7 +49,7 @@ def open(
 
     `caches` says what is kept of what was read, beside the map. Whoever reads in order has up to
     `read_ahead_bytes` fetched before they are asked for. `options` are fields of `FileOptions` and
-    of `S3Options`.
+    of `S3Options`; `part_bytes`, which both have, is that of `FileOptions`.
 
     Raises `FileNotFoundError`, `FileExistsError`, `ValueError` for URIs, modes and options that are
     none, `HyperfileError` for damage, and the store's errors.

@@ -16,6 +16,7 @@ import asyncio
 import os
 import random
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -115,14 +116,14 @@ class DiskCache:
         now = self._clock.time()
         found: list[tuple[float, int, Path]] = []
         total = 0
-        for path in self.directory.glob(f"??/*{_SUFFIX}"):
+        for path in self._files(_SUFFIX):
             try:
                 status = path.stat()
             except OSError:
                 continue
             found.append((status.st_mtime, status.st_size, path))
             total += status.st_size
-        for path in self.directory.glob(f"??/*{_PARTIAL}"):
+        for path in self._files(_PARTIAL):
             try:
                 if now - path.stat().st_mtime > _OLD_PARTIAL:
                     path.unlink()
@@ -139,9 +140,23 @@ class DiskCache:
                 continue
             total -= size
 
+    def _files(self, suffix: str) -> Iterator[Path]:
+        """What is there now. Folders may go at any time: `glob` would raise."""
+        for folder in _entries(self.directory):
+            for path in _entries(folder):
+                if path.name.endswith(suffix):
+                    yield path
+
     def _path(self, key: bytes) -> Path:
         name = blake2b(key, digest_size=20).hexdigest()
         return self.directory / name[:2] / f"{name[2:]}{_SUFFIX}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _checked(key: bytes, held: bytes) -> bytes | None:
