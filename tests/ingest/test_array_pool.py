@@ -43,6 +43,21 @@ def test_nothing_is_kept_while_nobody_takes() -> None:
     assert not len(pool)
 
 
+def test_the_array_used_last_is_taken_first_and_what_is_never_needed_is_let_go() -> None:
+    pool = ArrayPool(100, 8)
+    first, second, third = (pool.take() for _ in range(3))
+    for array in (first, second, third):
+        pool.give_back(array)
+    pool.trim()
+    for _ in range(5):
+        taken = pool.take()
+        assert taken is third
+        pool.give_back(taken)
+    pool.trim()
+    assert len(pool) == 1
+    assert pool.take() is third
+
+
 def test_what_somebody_keeps_never_changes_whatever_is_received_after_it() -> None:
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed={seed}")

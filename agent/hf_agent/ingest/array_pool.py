@@ -19,31 +19,41 @@ class ArrayPool:
         """At most `max_arrays` are kept, in use or not."""
         self.array_bytes = array_bytes
         self._max = max_arrays
-        self._arrays: deque[bytearray] = deque()
-        self._taken = False
+        self._lent: deque[bytearray] = deque()
+        """Those that may have views, the longest lent first."""
+        self._unused: list[bytearray] = []
+        self._spare = 0
+        """How many of the unused ones were not needed since the last `trim`."""
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self._lent) + len(self._unused)
 
     def take(self) -> bytearray:
-        """An array that nobody uses. What stands in it is anything."""
-        self._taken = True
-        arrays = self._arrays
-        # The log is done with them in the order in which it got them, mostly.
-        if arrays and _is_unused(arrays[0]):
-            return arrays.popleft()
-        return bytearray(self.array_bytes)
+        """An array that nobody uses: the last one used, for its memory is the nearest.
+
+        What stands in it is anything.
+        """
+        self._collect()
+        array = self._unused.pop() if self._unused else bytearray(self.array_bytes)
+        self._spare = min(self._spare, len(self._unused))
+        return array
 
     def give_back(self, array: bytearray) -> None:
         """Nobody will write to it any more; there may be views."""
-        if len(array) == self.array_bytes and len(self._arrays) < self._max:
-            self._arrays.append(array)
+        if len(array) == self.array_bytes and len(self) < self._max:
+            self._lent.append(array)
 
     def trim(self) -> None:
-        """Keep nothing if nobody took anything since the last call."""
-        if not self._taken:
-            self._arrays.clear()
-        self._taken = False
+        """Let go of what nobody needed since the last call."""
+        self._collect()
+        del self._unused[: self._spare]
+        self._spare = len(self._unused)
+
+    def _collect(self) -> None:
+        # The log is done with them in the order in which it got them, mostly.
+        lent = self._lent
+        while lent and _is_unused(lent[0]):
+            self._unused.append(lent.popleft())
 
 
 def _is_unused(array: bytearray) -> bool:
