@@ -25,8 +25,7 @@ from hf_agent.store.directory_files import ObjectFiles
 from hf_agent.store.disk import OsDisk
 from hf_agent.store.ranges import ByteRange
 from support.appending import append
-from support.faulty_disk import HookedDisk
-from support.stepped_writer import SteppedWriter, WriterServer, perform
+from support.stepped_writer import LockedByNobody, SteppedWriter, WriterServer, perform
 from support.store_operations import KEY, Operation, Outcome, explained
 
 SMALL, LARGE = 160, 70_000
@@ -95,13 +94,13 @@ CASES = [*((pair, SMALL) for pair in PAIRS), (("replace", "replace"), LARGE)]
 
 
 def stop_points(
-    server: WriterServer, folder: Path, pair: tuple[str, str], size: int
+    server: WriterServer, folder: Path, pair: tuple[str, str], size: int, *, locks: bool = True
 ) -> Iterator[tuple[Scene, SteppedWriter]]:
     """A new scene for each call of the first operation, with a writer about to make that call."""
     place = 0
     while True:
         scene = Scene(folder / str(place), pair, size)
-        writer = server.start(scene.operations[0], scene.root)
+        writer = server.start(scene.operations[0], scene.root, locks=locks)
         for _ in range(place):
             writer.step()
         if writer.is_over:
@@ -178,7 +177,19 @@ def test_three_writers_in_any_order_of_their_calls_with_deaths_and_stops(
     assert dead, "nobody was killed"
 
 
-class LeaseLost(HookedDisk):
+def test_locks_that_keep_nobody_off_are_found_by_these_tests(
+    server: WriterServer, tmp_path: Path
+) -> None:
+    wrong = 0
+    for scene, writer in stop_points(server, tmp_path, ("replace", "replace"), SMALL, locks=False):
+        second = perform(scene.operations[1], str(scene.root), LockedByNobody())
+        first = writer.finish()
+        happened = list(zip(scene.operations, (first, second), strict=True))
+        wrong += not explained(scene.before, content(scene.root), happened)
+    assert wrong > 3, "between comparing and renaming there are several calls"
+
+
+class LeaseLost(LockedByNobody):
     """A disk whose locks keep nobody off, and whose renames of inodes wait for a word.
 
     As on a network file system whose server has given a stopped client's lock to somebody else.
@@ -186,9 +197,6 @@ class LeaseLost(HookedDisk):
 
     def __init__(self) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
-
-    def try_flock(self, fd: int) -> bool:
-        return True
 
     def before(self, name: str, *args: Any) -> None:
         if name == "rename" and args[1].endswith("/inode"):

@@ -27,7 +27,7 @@ from hf_agent.store.disk import OsDisk
 from support.faulty_disk import HookedDisk
 from support.store_operations import Operation, Outcome
 
-__all__ = ["SteppedWriter", "WriterServer", "perform"]
+__all__ = ["LockedByNobody", "SteppedWriter", "WriterServer", "perform"]
 
 _WITHIN = 60.0
 
@@ -53,13 +53,28 @@ def perform(operation: Operation, root: str, disk: OsDisk | None = None) -> Outc
     return "ok"
 
 
-class _SteppedDisk(HookedDisk):
-    def __init__(self, connection: socket.socket) -> None:
+class LockedByNobody(HookedDisk):
+    """A disk whose locks keep nobody off."""
+
+    def before(self, name: str, *args: Any) -> None:
+        pass
+
+    def try_flock(self, fd: int) -> bool:
+        self.before("try_flock", fd)
+        return True
+
+
+class _SteppedDisk(LockedByNobody):
+    def __init__(self, connection: socket.socket, *, locks: bool) -> None:
         self._connection = connection
+        self._locks = locks
 
     def before(self, name: str, *args: Any) -> None:
         self._connection.sendall(f"call {name}\n".encode())
         assert self._connection.recv(1)
+
+    def try_flock(self, fd: int) -> bool:
+        return HookedDisk.try_flock(self, fd) if self._locks else super().try_flock(fd)
 
 
 def _serve() -> None:
@@ -78,7 +93,7 @@ def _write(order: dict[str, Any]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(order["socket"])
         connection.sendall(f"pid {os.getpid()}\n".encode())
-        outcome = perform(operation, order["root"], _SteppedDisk(connection))
+        outcome = perform(operation, order["root"], _SteppedDisk(connection, locks=order["locks"]))
         connection.sendall(f"done {outcome}\n".encode())
 
 
@@ -173,9 +188,15 @@ class WriterServer:
         self._process.kill()
         self._process.communicate()
 
-    def start(self, operation: Operation, root: Path) -> SteppedWriter:
-        """Start a writer; it is then about to make its first call."""
-        order = {"operation": operation.to_json(), "root": str(root), "socket": self._path}
+    def start(self, operation: Operation, root: Path, *, locks: bool = True) -> SteppedWriter:
+        """Start a writer; it is then about to make its first call. Without `locks` its own do not
+        keep anybody off, nor do others keep it off."""
+        order = {
+            "operation": operation.to_json(),
+            "root": str(root),
+            "socket": self._path,
+            "locks": locks,
+        }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
