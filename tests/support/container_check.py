@@ -120,21 +120,18 @@ class Checker:
         cno = struct.unpack_from("<Q", self.stored, 96)[0]
         if cno == 0:
             return found
+        # By fingerprint, in the order of the segments: a long history is looked through once.
+        named: dict[int, list[Segment]] = {}
+        for each in self.segments.values():
+            for fingerprint in {fnv(each.inode), fnv(with_compaction(each.inode))}:
+                named.setdefault(fingerprint, []).append(each)
         segment: Segment | None = self.segments[cno]
         assert segment is not None
         assert segment.inode == without_compaction(self.stored), "R/inode is the checkpoint's"
         while segment is not None:
             found.append(segment)
             number, base = segment.number, segment.base
-            segment = next(
-                (
-                    other
-                    for other in self.segments.values()
-                    if other.number < number
-                    and base in (fnv(other.inode), fnv(with_compaction(other.inode)))
-                ),
-                None,
-            )
+            segment = next((each for each in named.get(base, ()) if each.number < number), None)
         return found[::-1]
 
     def content(self, inode: bytes) -> bytes:
