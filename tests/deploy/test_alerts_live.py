@@ -141,6 +141,15 @@ def test_the_right_alerts_fire_while_the_store_is_away_and_clear_when_it_is_back
             relay.set("pass")
             until_clear()
 
+        print("a stranger speaks another protocol")
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(str(agent.append_socket))
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            until_firing("HfAgentRecordsRefused")
+        assert firing() == {"HfAgentRecordsRefused"}
+        assert '"code": "frame_too_large"' in agent.log_text()
+        until_clear()
+
         print("the agent is killed, and comes back")
         agent.kill()
         until_firing("HfAgentDown")

@@ -62,6 +62,8 @@ def test_the_wheel_is_the_same_bytes_whoever_builds_it_where_and_when(tmp_path: 
     assert first.name == second.name == f"hf_agent-{__version__}-py3-none-any.whl"
     digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in (first, second)]
     assert digests[0] == digests[1], contents(first) ^ contents(second)
+    page = {f"hf_agent/web/page/status.{kind}" for kind in ("css", "html", "js")}
+    assert page <= {name for name, *_ in contents(first)}
 
 
 def contents(wheel: Path) -> set[tuple[str, int, int, object]]:
