@@ -27,6 +27,7 @@ class Agent:
         self.refreshed = 0
         self.query: StreamQuery | None = None
         self.overview: dict[str, Any] = {"events": []}
+        self.looks = 0
 
     def health(self) -> tuple[bool, list[str]]:
         return not self.faults, self.faults
@@ -39,6 +40,10 @@ class Agent:
         rows = [row for row in self.rows if row["stream"].startswith(query.prefix)]
         return rows[query.offset : query.offset + query.limit], len(rows)
 
+    def look(self) -> dict[str, Any]:
+        self.looks += 1
+        return self.overview
+
     def refresh(self) -> None:
         self.refreshed += 1
         self.metrics.wal_size.set(self.refreshed)
@@ -50,7 +55,7 @@ class Agent:
             health=self.health,
             ready=self.ready,
             status=lambda: {"phase": "running"},
-            overview=lambda: self.overview,
+            overview=self.look,
             streams=self.streams,
             refresh=self.refresh,
             limits=limits,
