@@ -1,6 +1,6 @@
 """A real Prometheus scrapes a real agent whose store goes away: the right alerts, and no others.
 
-Takes about three minutes: set HF_AGENT_LIVE_ALERTS=1 to run it. The rules are the ones in deploy/,
+Takes about four minutes: set HF_AGENT_LIVE_ALERTS=1 to run it. The rules are the ones in deploy/,
 sixty times as fast: a minute of theirs is a second here.
 """
 
@@ -26,7 +26,12 @@ from support.relay import Relay
 __all__ = ["moto_s3"]
 
 FACTOR = 60
-SECONDS = {"> 900 +": "> 15 +", "4 * 3600": "240"}
+SECONDS = {
+    "> 900 +": "> 15 +",
+    "4 * 3600": "240",
+    # Starts of a process take as long as they take: three must have time enough on a busy machine.
+    "process_start_time_seconds[30s]": "process_start_time_seconds[150s]",
+}
 BY_ITSELF = {"HfAgentWalFilling", "HfAgentWalDiskFilling"}
 """What others on this machine do to its disk, and how steady the load is, decides about these."""
 
@@ -58,7 +63,7 @@ def load(agent: AgentProcess, rate: float) -> Iterator[None]:
 
 @pytest.mark.skipif(
     not os.environ.get("HF_AGENT_LIVE_ALERTS"),
-    reason="three minutes of a running Prometheus: set HF_AGENT_LIVE_ALERTS=1",
+    reason="four minutes of a running Prometheus: set HF_AGENT_LIVE_ALERTS=1",
 )
 @pytest.mark.timeout(1500)
 def test_the_right_alerts_fire_while_the_store_is_away_and_clear_when_it_is_back(
@@ -157,11 +162,10 @@ def test_the_right_alerts_fire_while_the_store_is_away_and_clear_when_it_is_back
         prometheus.until("the agent answers again", lambda: "HfAgentDown" not in firing())
 
         print("the agent is killed again and again")
-        for starts in range(3):
+        for _ in range(3):
             prometheus.until("scraped", lambda: seen("up", 1))
             agent.kill()
             agent.start()
-            print("start", starts)
         until_firing("HfAgentRestartLoop")
         until_clear()
     finally:
