@@ -8,7 +8,13 @@ from contextlib import aclosing
 
 import pytest
 
-from hf_agent.hyperfile import ChecksumError, FormatError, NoSuchCheckpoint, NoSuchContainer
+from hf_agent.hyperfile import (
+    ChecksumError,
+    FormatError,
+    NoSuchCheckpoint,
+    NoSuchContainer,
+    StaleVersion,
+)
 from hf_agent.hyperfile.reader import Reader
 from hf_agent.store.base import StoreRetry
 from support.appending import KEY, Bench, append
@@ -202,13 +208,14 @@ async def test_a_short_object_is_named(size: int) -> None:
     assert caught.value.object == FIRST
 
 
-async def test_an_object_that_ends_early_while_it_is_read_is_named() -> None:
+async def test_an_object_that_is_replaced_while_it_is_read_is_another_container_s() -> None:
     bench, _ = await written(100_000)
     reader = await Reader.open(bench.store, KEY)
     await reader.read(0, 1)
     bench.store.put(FIRST, bench.store.body(FIRST)[:60_000])
-    with pytest.raises(FormatError, match="bytes early"):
+    with pytest.raises(StaleVersion, match="another container") as caught:
         await reader.read(0, 100_000)
+    assert caught.value.object == FIRST
 
 
 async def test_an_object_of_another_number_or_block_size_is_named() -> None:

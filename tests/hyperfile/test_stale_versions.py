@@ -209,6 +209,78 @@ async def test_what_stands_under_the_name_in_a_new_container_is_not_taken_for_th
         await reader.read(400_000, 10)
 
 
+TWIN = random.Random(4).randbytes(len(OLD))
+"""Other content for a container whose objects have the names and sizes of the first one's."""
+
+
+async def replace_by_a_twin(bench: FileBench, seconds: float) -> None:
+    """Remove the container; then another one is made at its key, laid out as it was."""
+    bench.store.objects.clear()
+    bench.store.now += seconds
+    bench.clock.now += 0.001
+    async with await bench.open("x") as file:
+        await file.append(TWIN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seconds", [0, 60])
+async def test_bytes_of_another_container_at_the_key_are_never_given_out(
+    kind: str, seconds: float
+) -> None:
+    bench = await written()
+    read = (await readers(bench))[kind]
+    await replace_by_a_twin(bench, seconds)
+    with pytest.raises(StaleVersion, match="another container was made at its key"):
+        await read()
+
+
+async def test_objects_that_were_not_read_before_are_told_from_those_of_another_container() -> None:
+    bench = await written()
+    async with await bench.open("r+") as file:
+        await file.pwrite(0, b"x" * 4096)  # the rest stays in the first checkpoint
+    kept = dict(bench.store.objects)
+    for checkpoint in (None, 2):
+        file = await bench.open("r", checkpoint=checkpoint)
+        reader = await Reader.open(bench.store, KEY, checkpoint=checkpoint)
+        await replace_by_a_twin(bench, 60)
+        async with await bench.open("r+") as other:
+            await other.pwrite(0, b"y" * 4096)
+        for read in (file.pread, reader.read):
+            with pytest.raises(StaleVersion, match="another container was made at its key"):
+                await read(8192, 10)
+        bench.store.objects = dict(kept)
+
+
+async def test_objects_younger_than_the_opening_are_read_where_the_container_is_the_same() -> None:
+    """A store's clock that was set back; and what the handle itself has written since."""
+    bench = await written()
+    async with await bench.open("r+") as file:
+        await file.pwrite(0, b"x" * 4096)
+    bench.store.now -= 3600
+    file = await bench.open("r+")
+    reader = await Reader.open(bench.store, KEY)
+    for read in (file.pread, reader.read):
+        assert await read(8192, 10) == OLD[8192:8202]
+    bench.store.now += 7200
+    await file.pwrite(8192, b"mine")
+    await file.flush()
+    assert await file.pread(8190, 8) == OLD[8190:8192] + b"mine" + OLD[8196:8198]
+    await file.close()
+
+
+async def test_the_look_at_a_younger_object_costs_one_request_for_all_of_an_age() -> None:
+    bench = FileBench()
+    async with await bench.open("x") as file:
+        for number in range(5):
+            await file.append(random.Random(number).randbytes(5000))
+            await file.flush()
+    bench.store.now -= 3600
+    reader = await Reader.open(bench.store, KEY)
+    bench.store.calls.clear()
+    await reader.read(0, 25_000)
+    assert len(bench.store.written("head")) == 1
+
+
 async def test_a_store_that_is_away_when_the_reason_is_looked_for_is_to_be_tried_again() -> None:
     bench = await written()
     reader = await Reader.open(bench.store, KEY)

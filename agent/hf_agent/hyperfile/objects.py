@@ -11,17 +11,20 @@ from weakref import WeakValueDictionary
 
 from crc32c import crc32c
 
+from hf_agent.hyperfile.anchor import VersionAnchor
 from hf_agent.hyperfile.block_checksums import BlockChecksums
 from hf_agent.hyperfile.bounded_cache import BoundedCache
 from hf_agent.hyperfile.errors import ChecksumError, FormatError, MissingObject
+from hf_agent.hyperfile.inode import decode_inode
 from hf_agent.hyperfile.keys import place_key
 from hf_agent.hyperfile.meta_config import MetaConfig, PointerFormat
+from hf_agent.hyperfile.opening import FoundCheckpoint
 from hf_agent.hyperfile.pointers import Place, decode_place
 from hf_agent.hyperfile.segment import ObjectHeader, decode_segment_header
 from hf_agent.hyperfile.stored_trailer import read_trailer
 from hf_agent.hyperfile.stream_object import STREAM_HEADER_BYTES, decode_stream_header
 from hf_agent.hyperfile.trailer import Trailer
-from hf_agent.store.base import Store, StoreConflict, StoreNotFound
+from hf_agent.store.base import ObjectInfo, Store, StoreConflict, StoreNotFound
 
 __all__ = ["DEFAULT_CACHE_BYTES", "CheckpointObjects"]
 
@@ -38,7 +41,7 @@ _FIXED_COST = 512
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    key: str
+    info: ObjectInfo
     header: ObjectHeader
     head: bytes
     """Bytes around the header, as they came."""
@@ -73,6 +76,7 @@ class CheckpointObjects:
         self._key = key
         self._meta = meta
         self._checked = checked
+        self._anchor: VersionAnchor | None = None
         self._objects: BoundedCache[str, _Object] = BoundedCache(cache_bytes)
         self._nodes: BoundedCache[tuple[str, int], bytes] = BoundedCache(node_cache_bytes)
         self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -81,6 +85,22 @@ class CheckpointObjects:
     def cached_bytes(self) -> int:
         """What the caches hold now, never more than their bound."""
         return self._objects.cost + self._nodes.cost
+
+    def stand_on(self, found: FoundCheckpoint) -> None:
+        """From now on read the version of a checkpoint that was found just now. What another
+        container at the same key holds is then refused."""
+        self._anchor = VersionAnchor(self._store, self._key, found)
+
+    async def stand_on_newest(self, checkpoint: int) -> bytes:
+        """The same, with the checkpoint looked up; returns the inode in its header, 160 bytes.
+
+        Raises `FormatError`, and the store's errors.
+        """
+        self._anchor = None
+        found = await self._object(Place(checkpoint, 0, 0))
+        inode = decode_inode(found.header.inode, source=found.info.key)
+        self.stand_on(FoundCheckpoint(found.info, found.header, inode))
+        return found.header.inode
 
     async def inode_bytes(self, checkpoint: int) -> bytes:
         """The inode that stands in the header of a checkpoint, 160 bytes.
@@ -100,13 +120,13 @@ class CheckpointObjects:
         number, rest = divmod(place.offset - header.meta_offset, size)
         if rest or not 0 <= number < header.meta_blocks:
             rule = f"a pointer leads to byte {place.offset}, where no map node begins"
-            raise FormatError(rule, object=found.key, offset=place.offset)
+            raise FormatError(rule, object=found.info.key, offset=place.offset)
         per_window = max(_NODE_WINDOW_BYTES // size, 1)
         window, in_window = divmod(number, per_window)
         nodes = await self._node_window(found, window, per_window)
         block = nodes[in_window * size : (in_window + 1) * size]
         if found.trailer is not None and crc32c(block) != found.trailer.meta_crcs[number]:
-            raise ChecksumError(f"map node {number}", object=found.key, offset=place.offset)
+            raise ChecksumError(f"map node {number}", object=found.info.key, offset=place.offset)
         return block
 
     async def read_data(self, place: Place, skip: int, length: int) -> bytes:
@@ -122,9 +142,9 @@ class CheckpointObjects:
         start = place.offset + skip
         if rest or number < 0 or start + length > header.data_end:
             rule = f"a pointer leads to byte {place.offset}, where no data block begins"
-            raise FormatError(rule, object=found.key, offset=place.offset)
+            raise FormatError(rule, object=found.info.key, offset=place.offset)
         if found.trailer is None:
-            return await self._read(found.key, start, start + length)
+            return await self._read(found.info, start, start + length)
         return await self._read_blocks(found, found.trailer, start, start + length)
 
     async def _read_blocks(
@@ -136,11 +156,11 @@ class CheckpointObjects:
         at, end = base + number * size, base + -(-(wanted_end - base) // size) * size
         checksums, parts = BlockChecksums(size), []
         while at < end:
-            piece = await self._read(found.key, at, min(at + _DATA_WINDOW_BYTES, end))
+            piece = await self._read(found.info, at, min(at + _DATA_WINDOW_BYTES, end))
             for crc in checksums.feed(piece):
                 if crc != trailer.data_crcs[number]:
-                    offset = base + number * size
-                    raise ChecksumError(f"data block {number}", object=found.key, offset=offset)
+                    key, offset = found.info.key, base + number * size
+                    raise ChecksumError(f"data block {number}", object=key, offset=offset)
                 number += 1
             parts.append(piece[max(wanted - at, 0) : max(wanted_end - at, 0)])
             at += len(piece)
@@ -152,10 +172,10 @@ class CheckpointObjects:
         end = min(start + per_window * self._meta.meta_block_size, header.meta_end)
         if found.head_offset <= start and end <= found.head_offset + len(found.head):
             return found.head[start - found.head_offset : end - found.head_offset]
-        nodes = self._nodes.get((found.key, window))
+        nodes = self._nodes.get((found.info.key, window))
         if nodes is None:
-            nodes = await self._read(found.key, start, end)
-            self._nodes.put((found.key, window), nodes, len(nodes))
+            nodes = await self._read(found.info, start, end)
+            self._nodes.put((found.info.key, window), nodes, len(nodes))
         return nodes
 
     async def _object(self, place: Place) -> _Object:
@@ -204,16 +224,24 @@ class CheckpointObjects:
         if self._checked:
             size = answer.info.size
             trailer = await read_trailer(self._store, key, header, size, known=answer)
+        if self._anchor is not None:
+            await self._anchor.check(answer.info, header.inode)
         # Of what came, only map nodes are of further use.
         start = max(header.meta_offset - answer.offset, 0)
         head = answer.data[start : max(header.meta_end - answer.offset, start)]
-        return _Object(key, header, head, answer.offset + start, trailer)
+        return _Object(answer.info, header, head, answer.offset + start, trailer)
 
-    async def _read(self, key: str, start: int, end: int) -> bytes:
+    async def _read(self, info: ObjectInfo, start: int, end: int) -> bytes:
+        key = info.key
         try:
-            answer = await self._store.get(key, start=start, end=end)
-        except (StoreConflict, StoreNotFound) as error:
-            # A conflict: a cache knows another object of that name.
+            answer = await self._store.get(key, start=start, end=end, if_match=info.etag or None)
+        except StoreConflict as error:
+            # Objects are never overwritten: that is another container's, of the same name.
+            if self._anchor is not None:
+                raise self._anchor.stale("another container was made at its key", key) from error
+            rule = "an object was replaced while it was read"
+            raise MissingObject(rule, object=key, offset=start) from error
+        except StoreNotFound as error:
             rule = "an object has gone while it was read"
             raise MissingObject(rule, object=key, offset=start) from error
         if len(answer.data) != end - start:

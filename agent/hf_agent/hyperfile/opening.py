@@ -34,6 +34,7 @@ from hf_agent.store.base import ObjectInfo, Store, StoreNotFound
 __all__ = [
     "FoundCheckpoint",
     "State",
+    "find_checkpoint",
     "inode_at_checkpoint",
     "is_commit_of",
     "reach_state",
@@ -67,6 +68,8 @@ class State:
     """Of the stored inode."""
     taken_up: tuple[FoundCheckpoint, ...]
     """The commits that the stored inode does not know of yet, oldest first."""
+    newest: FoundCheckpoint | None = None
+    """The checkpoint that `inode` is of, where it was read."""
 
 
 async def reach_state(store: Store, key: str, *, checked: bool = True) -> State:
@@ -102,6 +105,7 @@ async def reach_state(store: Store, key: str, *, checked: bool = True) -> State:
         stored=answer.data,
         etag=answer.info.etag,
         taken_up=tuple(taken_up),
+        newest=taken_up[-1] if taken_up else None,
     )
 
 
@@ -200,6 +204,17 @@ async def inode_at_checkpoint(
 ) -> Inode:
     """The inode in checkpoint `number`, which describes the whole file at that point.
 
+    Raises as `find_checkpoint`.
+    """
+    return (await find_checkpoint(store, key, number, checked=checked)).inode
+
+
+async def find_checkpoint(
+    store: Store, key: str, number: int, *, checked: bool = True
+) -> FoundCheckpoint:
+    """Checkpoint `number` of a container whatever its format; its inode describes the whole file
+    at that point.
+
     Without `checked`, the header's checksum is not looked at. Raises `NoSuchCheckpoint`,
     `ChecksumError`, `FormatError`, and the store's errors.
     """
@@ -220,4 +235,4 @@ async def inode_at_checkpoint(
             raise NoSuchCheckpoint(key, number) from error
     if found.header.checkpoint != number or found.header.partial or found.inode.inline is not None:
         raise FormatError("the object is not the checkpoint of its number", object=name, offset=0)
-    return found.inode
+    return found

@@ -16,7 +16,7 @@ from hf_agent.hyperfile.errors import FormatError, MissingObject
 from hf_agent.hyperfile.inode import Inode
 from hf_agent.hyperfile.inode_copy import check_inode, copied_in
 from hf_agent.hyperfile.objects import DEFAULT_CACHE_BYTES, CheckpointObjects
-from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state
+from hf_agent.hyperfile.opening import State, find_checkpoint, reach_state
 from hf_agent.hyperfile.stale import refuse_stale, tells_stale
 from hf_agent.store.base import Store
 
@@ -61,8 +61,9 @@ class Reader:
         store's errors.
         """
         if checkpoint is not None:
-            inode = await inode_at_checkpoint(store, key, checkpoint, checked=checked)
-            reader = cls(store, key, inode, checked=checked, cache_bytes=cache_bytes)
+            found = await find_checkpoint(store, key, checkpoint, checked=checked)
+            reader = cls(store, key, found.inode, checked=checked, cache_bytes=cache_bytes)
+            reader._objects.stand_on(found)
             reader._pinned = True
             return reader
         state = await reach_state(store, key, checked=checked)
@@ -78,12 +79,15 @@ class Reader:
         )
 
     async def _check_inode(self, state: State, objects: CheckpointObjects) -> None:
-        # One that was taken up out of a checkpoint is the copy itself.
-        if not self._checked or state.taken_up:
+        if state.newest is not None:
+            # It was taken up: its inode is the copy itself.
+            objects.stand_on(state.newest)
+            return
+        if not self._checked:
             return
         number, copy = copied_in(state.inode_bytes), None
         try:
-            copy = await objects.inode_bytes(number) if number else None
+            copy = await objects.stand_on_newest(number) if number else None
         except FormatError:
             if state.inode.inline is None:
                 raise

@@ -52,7 +52,8 @@ class CachingStore:
     ) -> ObjectData:
         """See `Store.get`."""
         info = self._known.get(key)
-        if info is None or start is None or end is None or if_match is not None:
+        expected = if_match is None or (info is not None and if_match == info.etag)
+        if info is None or start is None or end is None or not expected:
             answer = await self._store.get(
                 key, start=start, end=end, suffix=suffix, if_match=if_match
             )

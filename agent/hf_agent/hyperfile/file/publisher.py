@@ -105,6 +105,8 @@ class Publisher:
         """Take another writer's state as the base, or the first one."""
         sources = await sources_still_true(*(self._store, self._key), self._content, state.inode)
         self._adopt_state(state, sources)
+        if state.newest is not None:
+            self.content.sources.objects.stand_on(state.newest)
 
     def _adopt_state(self, state: State, sources: Sources | None) -> None:
         self._content = content_of(

@@ -19,7 +19,7 @@ from hf_agent.hyperfile.file.options import FileOptions
 from hf_agent.hyperfile.inode import Inode, empty_inode
 from hf_agent.hyperfile.inode_copy import check_inode, read_newest_checkpoint
 from hf_agent.hyperfile.keys import inode_key
-from hf_agent.hyperfile.opening import State, inode_at_checkpoint, reach_state, read_checkpoint
+from hf_agent.hyperfile.opening import State, find_checkpoint, reach_state, read_checkpoint
 from hf_agent.hyperfile.refused_write import object_is_ours
 from hf_agent.hyperfile.take_up import WRITE_MARK, reach_state_for_writing
 from hf_agent.store.base import Store, StoreConflict, StoreNotFound, StoreRetry
@@ -77,10 +77,12 @@ async def content_now(
         return before
     sources = await sources_still_true(store, key, before, state.inode)
     content = content_of(store, key, state.inode, sources=sources, options=options)
-    # An inode that was taken up out of a checkpoint is the copy itself.
-    if state.inode.inline is None and not state.taken_up:
-        number = state.inode.last_cno
-        copy = await content.sources.objects.inode_bytes(number) if number else None
+    objects, number = content.sources.objects, state.inode.last_cno
+    if state.newest is not None:
+        # It was taken up: its inode is the copy itself.
+        objects.stand_on(state.newest)
+    elif state.inode.inline is None:
+        copy = await objects.stand_on_newest(number) if number else None
         check_inode(key, state.inode_bytes, copy)
     return content
 
@@ -92,8 +94,10 @@ async def content_at_checkpoint(
 
     Raises `NoSuchCheckpoint`, `ChecksumError`, `FormatError`, and the store's errors.
     """
-    inode = await inode_at_checkpoint(store, key, number)
-    return content_of(store, key, inode, sources=None, options=options)
+    found = await find_checkpoint(store, key, number)
+    content = content_of(store, key, found.inode, sources=None, options=options)
+    content.sources.objects.stand_on(found)
+    return content
 
 
 async def open_content(
@@ -130,8 +134,7 @@ async def reach_for_writing(
         *(store, key), clock=clock, rng=rng, writer_id=writer_id, refuse=_refuse_too_large_blocks
     )
     # What is damaged must not go into the next checkpoint, under a checksum of its own.
-    await read_newest_checkpoint(store, state)
-    return state
+    return replace(state, newest=await read_newest_checkpoint(store, state))
 
 
 def _refuse_too_large_blocks(state: State) -> None:
@@ -185,4 +188,5 @@ def with_inode(state: State, inode_bytes: bytes, inode: Inode, etag: str, number
         last_number=number,
         stored=inode_bytes,
         etag=etag,
+        newest=None,
     )
