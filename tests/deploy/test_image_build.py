@@ -67,13 +67,11 @@ hf-agent cat file:///var/lib/hf-agent/store/node-1/demo
 """
 
 
-def buildah(*arguments: str, **options: Any) -> str:
+def buildah(*arguments: str) -> str:
     command = shlex.split(os.environ.get("HF_AGENT_TEST_BUILDAH", "buildah"))
     if shutil.which(command[0]) is None:
         pytest.skip("buildah is not installed")
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=1500, **options
-    )
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
