@@ -59,7 +59,7 @@ class Node:
         process.on_death.append(lambda: self._died(process))
         self._loop = SimLoop.of(process)
         self.kernel.trace.event(self.kernel.now, "boot", process.name)
-        self._loop.begin(self._main(process))
+        self._loop.begin(lambda: self._main(process))
 
     def kill(self) -> None:
         """SIGKILL."""

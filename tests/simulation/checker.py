@@ -28,7 +28,7 @@ from support.container_check import (
     without_compaction,
 )
 
-__all__ = ["Checker"]
+__all__ = ["Checker", "Container"]
 
 
 @dataclass
@@ -41,7 +41,9 @@ class _Append:
 
 
 @dataclass
-class _Container:
+class Container:
+    """A container as far as it was written, and what it holds."""
+
     stream: str
     born: int
     reached: bytes
@@ -67,7 +69,7 @@ class Checker:
         self._bucket = bucket
         self._prefix = f"{node}/"
         self._appends: dict[Name, _Append] = {}
-        self._containers: dict[str, _Container] = {}
+        self._containers: dict[str, Container] = {}
         self._highest: dict[tuple[str, str], int] = defaultdict(int)
         self._reads: list[tuple[str, bytes]] = []
         self.durable: Callable[[bytes], bool] = lambda data: True
@@ -76,7 +78,7 @@ class Checker:
 
     # -- what clients say ------------------------------------------------------------------
 
-    def sends(self, name: Name, streams: list[str], data: bytes, *, after_known: bool) -> None:
+    def sends(self, name: Name, streams: list[str], data: bytes) -> None:
         """A client is about to append."""
         self._appends[name] = _Append(streams, data)
         self._kernel.trace.event(self._kernel.now, "append", *name, len(data), *streams)
@@ -127,7 +129,7 @@ class Checker:
         if container is None:
             assert part == "inode", "an inode comes first"
             stream = root[len(self._prefix) :].split(".conflict-")[0]
-            container = _Container(stream, len(self._containers), body, body)
+            container = Container(stream, len(self._containers), body, body)
             self._containers[root] = container
             container.states.add(body)
             assert struct.unpack_from("<Q", body, 96)[0] == 0, "a container begins empty"
@@ -147,7 +149,7 @@ class Checker:
         container.segments[int(number)] = segment
         self._roll_forward(root, container)
 
-    def _roll_forward(self, root: str, container: _Container) -> None:
+    def _roll_forward(self, root: str, container: Container) -> None:
         """Take what is a commit on the newest state; other objects only take their numbers."""
         while (segment := container.segments.get(container.last + 1)) is not None:
             container.last += 1
@@ -157,7 +159,7 @@ class Checker:
                 container.states.add(segment.inode)
                 self._check_commit(root, container, segment.number)
 
-    def _check_commit(self, root: str, container: _Container, number: int) -> None:
+    def _check_commit(self, root: str, container: Container, number: int) -> None:
         content = self._read(container, container.reached)
         before = container.content
         assert content.startswith(before), "a reader's prefix went away"
@@ -166,14 +168,15 @@ class Checker:
         new = records.parse(content[len(before) :])
         self._kernel.trace.event(self._kernel.now, "commit", root, number, len(content))
         for name in new:
-            self._stored(container, name)
+            self.stores(container, name)
 
-    def _read(self, container: _Container, inode: bytes) -> bytes:
+    def _read(self, container: Container, inode: bytes) -> bytes:
         checker = FormatChecker.__new__(FormatChecker)
         checker.stored, checker.segments = inode, container.segments
         return checker.content(inode)
 
-    def _stored(self, container: _Container, name: Name) -> None:
+    def stores(self, container: Container, name: Name) -> None:
+        """A commit brings an append into a container."""
         append = self._appends.get(name)
         assert append is not None, f"nobody appended {name}"
         stream = container.stream

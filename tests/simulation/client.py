@@ -106,7 +106,7 @@ class Client:
         self._names[id] = name
         if ack == ACK_STORE:
             self._storing[id] = name
-        self._checker.sends(name, streams, data, after_known=self._link is not None)
+        self._checker.sends(name, streams, data)
 
     def _on_ack(self, id: int, positions: dict[str, int]) -> None:
         self._acked = id
@@ -151,7 +151,9 @@ class Client:
         self._link = None
         self._session.lost()
         self._kernel.trace.event(self._kernel.now, "client-lost", self.name)
-        self._kernel.after(self._kernel.rng.random() * 0.3, self._connect)
+        # Some stay away for so long that the log goes on in another file meanwhile.
+        longest = self._kernel.rng.choice((0.3, 0.3, 15.0))
+        self._kernel.after(self._kernel.rng.random() * longest, self._connect)
 
     def _receive(self, data: bytes) -> None:
         try:

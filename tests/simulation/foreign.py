@@ -35,16 +35,16 @@ class ForeignWriter:
         self._later()
 
     def _later(self) -> None:
-        self._kernel.after(self._kernel.rng.expovariate(0.2), self._begin)
+        self._kernel.after(self._kernel.rng.expovariate(0.4), self._begin)
 
     def _begin(self) -> None:
         if self.stopping:
             return
         self._process = process = Process(self._kernel, _NAME)
         self.is_busy = True
-        SimLoop.of(process).begin(self._write(process))
+        SimLoop.of(process).begin(lambda: self._write(process))
         if self._kernel.rng.random() < 0.3:
-            self._kernel.after(self._kernel.rng.random() * 0.3, lambda: self._end(process))
+            self._kernel.after(self._kernel.rng.random() * 0.15, lambda: self._end(process))
 
     def _end(self, process: Process) -> None:
         if not process.dead:
@@ -81,7 +81,7 @@ class ForeignWriter:
             self._number += 1
             name = Name(_NAME, self._number)
             data = records.make(name, rng.randrange(40, 6000))
-            self._checker.sends(name, [key.partition("/")[2]], data, after_known=False)
+            self._checker.sends(name, [key.partition("/")[2]], data)
             build = await appender.begin(len(data))
             build.body[:] = data
             position += len(data)

@@ -31,7 +31,8 @@ class Intruder:
         # Only beside an agent that has the lock: who comes first, while it starts, may have it.
         if self._node.core is not None and self._node.process is not None:
             process = Process(self._kernel, "intruder")
-            SimLoop.of(process).begin(self._open(process, self._node.process))
+            first = self._node.process
+            SimLoop.of(process).begin(lambda: self._open(process, first))
 
     async def _open(self, process: Process, first: Process) -> None:
         kernel, node = self._kernel, self._node

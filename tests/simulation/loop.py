@@ -73,11 +73,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         """The loop of a process. What a simulated process has no use for, it does not implement."""
         return cls(process)
 
-    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+    def begin(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run a coroutine as the process's main one."""
 
         async def main() -> None:
-            await work
+            try:
+                await work()
+            except Exception as error:
+                self._kernel.fail(f"{self._process.name} ended: {error!r}", error)
 
         self.call_soon_threadsafe(lambda: self.create_task(main(), name="main"))
 

@@ -42,6 +42,8 @@ class Operator:
         self._acts = [act for _, act in acts]
         self._weights = [weight * kernel.rng.random() for weight, _ in acts]
         """Different ones for each seed: some runs are all power loss, some have none."""
+        if kernel.rng.random() < 0.5:
+            self._weather(nodes[0])
         self._next()
 
     def _next(self) -> None:
@@ -135,7 +137,7 @@ class Operator:
 
     def _weather(self, node: Node) -> None:
         rng, weather = self._kernel.rng, self._bucket.weather
-        high = rng.choice((0.02, 0.1, 0.3))
+        high = rng.choice((0.05, 0.2, 0.4))
         for name in ("fail_before", "fail_after", "late", "twice", "slow"):
             setattr(weather, name, rng.random() * high if rng.random() < 0.6 else 0.0)
         self._event("store-weather", round(high, 2))

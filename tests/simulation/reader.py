@@ -34,7 +34,7 @@ class SimReader:
         if roots:
             process = Process(self._kernel, "reader")
             root = self._kernel.rng.choice(roots)
-            SimLoop.of(process).begin(self._read(process, root))
+            SimLoop.of(process).begin(lambda: self._read(process, root))
 
     async def _read(self, process: Process, root: str) -> None:
         try:

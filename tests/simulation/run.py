@@ -12,9 +12,10 @@ import multiprocessing
 import sys
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import count
+from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from simulation.scenario import run_seed  # noqa: E402
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _BATCH = 20
+_TELL_SECONDS = 60.0
 
 
 class _Report(NamedTuple):
@@ -91,8 +93,12 @@ def main() -> int:
     simulated = 0.0
     failed: list[_Report] = []
     gc.freeze()
+    told = began
     with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
-        for reports in pool.imap_unordered(run_many, _batches(int(first), end, until)):
+        for reports in _results(pool, _batches(int(first), end, until), 2 * arguments.jobs):
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                print(f"… {seeds} seeds after {told - began:.0f} s", flush=True)
             for report in reports:
                 seeds += 1
                 events += report.events
@@ -110,6 +116,17 @@ def main() -> int:
     )
     print("  ".join(f"{kind}={number}" for kind, number in sorted(totals.items())))
     return 1 if failed else 0
+
+
+def _results(pool: Pool, batches: Iterator[list[int]], ahead: int) -> Iterator[list[_Report]]:
+    """The reports of all batches, of which only a few are given out before they are needed."""
+    waiting: deque[AsyncResult[list[_Report]]] = deque()
+    for batch in batches:
+        waiting.append(pool.apply_async(run_many, (batch,)))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().get()
+    while waiting:
+        yield waiting.popleft().get()
 
 
 def _replay(seed: int) -> int:

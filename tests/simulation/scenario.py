@@ -83,7 +83,7 @@ class _Run:
         )
         self.foreign = (
             ForeignWriter(kernel, self.bucket, self.checker, [f"{_NODE}/{s}" for s in streams])
-            if rng.random() < 0.15
+            if rng.random() < 0.25
             else None
         )
         self.reader = SimReader(kernel, self.bucket, self.checker)
