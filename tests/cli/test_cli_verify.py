@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_agent import hyperfile
 from hf_agent.cli.main import main
 from hf_agent.clock import SystemClock
 from hf_agent.hyperfile import Appender
@@ -157,3 +158,19 @@ def test_progress_is_shown_on_a_terminal_alone(folder: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith(b"2 objects of 2 checkpoints")
     assert b"verify" in shown
+
+
+def test_more_objects_than_the_limit_are_told_in_a_note_and_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hyperfile.open(tmp_path / "log", "x", block_size=4096) as file:
+        for _ in range(5):
+            file.write(b"x" * 4096)
+            file.flush()
+    assert main(["verify", f"file:{tmp_path}/log", "--max-objects", "2"]) == 0
+    (note, _) = capsys.readouterr().out.splitlines()
+    assert note.startswith("note ")
+    assert "objects of checkpoints up to 3 were not checked for rules" in note
+    assert "`verify --max-objects N` checks more" in note
+    assert main(["verify", f"file:{tmp_path}/log"]) == 0
+    assert "note " not in capsys.readouterr().out

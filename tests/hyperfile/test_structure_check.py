@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import struct
+import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,64 @@ async def test_nothing_is_written(name_: str) -> None:
 def test_a_violation_reads_well() -> None:
     text = str(Violation("a/inode", 104, "a map has at most 14 levels"))
     assert text == "a map has at most 14 levels object=a/inode offset=104"
+
+
+async def appended(checkpoints: int) -> FileBench:
+    """A container to which a block was appended that often: each map refers to all before."""
+    bench = FileBench(options=FileOptions(block_size=4096))
+    async with await bench.open("x") as file:
+        for number in range(checkpoints):
+            await file.append(bytes([number % 251 + 1]) * 4096)
+            await file.flush()
+    return bench
+
+
+async def test_of_too_many_objects_the_newest_are_checked_and_the_rest_is_named() -> None:
+    bench = await appended(300)  # the map has more than one node by now
+    store = bench.store
+    assert await check_structure(store, KEY, max_objects=300) == []
+    (left,) = await check_structure(store, KEY, max_objects=40)
+    assert (left.unchecked, left.certain, left.object) == (True, False, INODE)
+    assert left.rule.startswith("objects of checkpoints up to 260 were not checked for rules")
+    # Broken in what is left out: nothing is said. In the newest: it is named.
+    patch(store, name(100), 208, "Q", 7)
+    assert await check_structure(store, KEY, max_objects=40) == [left]
+    patch(store, name(280), 208, "Q", 7)
+    found = await check_structure(store, KEY, max_objects=40)
+    assert found[0] == left
+    assert any("entry" in each.rule for each in found[1:])
+    with pytest.raises(ValueError, match="at least one"):
+        await check_structure(store, KEY, max_objects=0)
+
+
+async def test_a_checkpoint_is_checked_with_all_of_its_parts_or_not_at_all() -> None:
+    store = await container()
+    objects = [key for key in store.objects if not key.endswith("/inode")]
+    of_the_last = [key for key in objects if key.startswith(name(2)[:-1])]
+    (left,) = await check_structure(store, KEY, max_objects=len(objects) - 1)
+    assert "up to 1 were" in left.rule
+    (left,) = await check_structure(store, KEY, max_objects=len(of_the_last) - 1)
+    assert "up to 2 were" in left.rule
+
+
+async def test_memory_goes_with_the_objects_that_are_checked_not_with_those_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What is kept of nodes and entries has bounds of its own, which hide the rest here.
+    monkeypatch.setattr("hf_agent.hyperfile.check.objects._MOST_NODE_BYTES", 128 << 10)
+    monkeypatch.setattr("hf_agent.hyperfile.check.objects._MOST_INDEX_BYTES", 8 << 10)
+    bench = await appended(500)
+    bench.store.calls = deque(maxlen=1)  # type: ignore[assignment]
+
+    async def most_held(max_objects: int) -> int:
+        tracemalloc.start()
+        try:
+            await check_structure(bench.store, KEY, max_objects=max_objects)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = await most_held(50), await most_held(450)
+    print(f"50 objects: {few} bytes, 450 objects: {many}; {(many - few) // 400} an object")
+    assert many - few < 400 * 4096
+    assert few < many / 2

@@ -12,6 +12,7 @@ from hf_agent.cli.failures import CommandError
 from hf_agent.cli.output import print_json, write_text
 from hf_agent.cli.progress import Progress
 from hf_agent.cli.stores import StoreAccess, run_async, store_access, store_options
+from hf_agent.hyperfile.check import MOST_OBJECTS
 from hf_agent.hyperfile.verify import Affected, Finding, VerifyReport, verify_container
 
 __all__ = ["verify"]
@@ -20,15 +21,23 @@ __all__ = ["verify"]
 @click.command(cls=Command)
 @click.argument("uri")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@click.option(
+    "--max-objects",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=MOST_OBJECTS,
+    show_default=True,
+    help="Objects that are checked for the rules of the format, the newest ones.",
+)
 @store_options
-def verify(uri: str, as_json: bool, **options: Any) -> None:
+def verify(uri: str, as_json: bool, max_objects: int, **options: Any) -> None:
     """Read every object of a container, and check its checksums and its structure.
 
     Ends with 1 when something is wrong. Says which object and block that is, and which bytes of
     the content cannot be read for it. Notes are not errors: objects that no version needs, for
     one. An agent may go on appending meanwhile.
     """
-    report = run_async(_verify(store_access(options), uri))
+    report = run_async(_verify(store_access(options), uri, max_objects))
     if as_json:
         print_json(_describe(uri, report))
     else:
@@ -39,11 +48,14 @@ def verify(uri: str, as_json: bool, **options: Any) -> None:
         )
 
 
-async def _verify(access: StoreAccess, uri: str) -> VerifyReport:
+async def _verify(access: StoreAccess, uri: str, max_objects: int) -> VerifyReport:
     async with access.container(uri) as (store, key):
         with Progress("verify", None) as progress:
             return await verify_container(
-                store, key, on_total=progress.expect, on_bytes=progress.advance
+                *(store, key),
+                on_total=progress.expect,
+                on_bytes=progress.advance,
+                max_objects=max_objects,
             )
 
 

@@ -16,6 +16,6 @@ checksums are not this check's affair.
 from __future__ import annotations
 
 from hf_agent.hyperfile.check.container import check_structure
-from hf_agent.hyperfile.check.report import MOST_VIOLATIONS, KnownDamage, Violation
+from hf_agent.hyperfile.check.report import MOST_OBJECTS, MOST_VIOLATIONS, KnownDamage, Violation
 
-__all__ = ["MOST_VIOLATIONS", "KnownDamage", "Violation", "check_structure"]
+__all__ = ["MOST_OBJECTS", "MOST_VIOLATIONS", "KnownDamage", "Violation", "check_structure"]

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 from hf_agent.hyperfile.check.objects import CheckedObject, ObjectTable, inode_in_checkpoint
 from hf_agent.hyperfile.check.raw import ZERO_BLOCK, RawInode, inode_names, read_inode
-from hf_agent.hyperfile.check.report import NOTHING_KNOWN, KnownDamage, Report, Violation
+from hf_agent.hyperfile.check.report import (
+    MOST_OBJECTS,
+    NOTHING_KNOWN,
+    KnownDamage,
+    Report,
+    Violation,
+)
 from hf_agent.hyperfile.check.tree import TreeCheck
 from hf_agent.store.base import Store, StoreNotFound
 
@@ -25,6 +31,7 @@ async def check_structure(
     bases_after: int | None = None,
     newest: int | None = None,
     known: KnownDamage = NOTHING_KNOWN,
+    max_objects: int = MOST_OBJECTS,
 ) -> list[Violation]:
     """Every rule of the format that the container at `key` breaks, now and at its checkpoints.
 
@@ -35,9 +42,14 @@ async def check_structure(
     With `newest`, the check begins at that checkpoint instead of the stored inode: that one is
     damaged, or does not know of it yet. Of `known` damage nothing is said.
 
-    Holds up to 96 MiB, and about 1.5 KB for each object. Raises the store's errors.
+    Holds up to 150 MiB, and up to 2 KB for each object that is checked. Of a container with more
+    than `max_objects` (at least 1) these are the newest ones, by whole checkpoints: what a map has
+    in older ones is passed over, the history ends there, and the first entry of the list, with
+    `unchecked`, says so. Raises the store's errors.
     """
-    return await _Check(store, key, created, bases_after, known).run(newest)
+    if max_objects < 1:
+        raise ValueError(f"at least one object is checked {max_objects=}")
+    return await _Check(store, key, created, bases_after, known, max_objects).run(newest)
 
 
 class _Check:
@@ -48,7 +60,9 @@ class _Check:
         created: bytes | None,
         bases_after: int | None,
         known: KnownDamage,
+        max_objects: int,
     ) -> None:
+        self._max_objects = max_objects
         self._store = store
         self._key = key
         self._created = None if created is None else inode_names(created)
@@ -87,12 +101,22 @@ class _Check:
             meta_log2=inode.meta_log2,
             data_log2=inode.data_log2,
             known=self._damage,
+            max_objects=self._max_objects,
         )
         await self._table.load(upto=inode.last_cno)
+        if self._table.left_out:
+            report.take(self._left_out(name))
         self._tree = TreeCheck(self._table, report, format=inode.format, meta_log2=inode.meta_log2)
         if newest is None:
             await self._check_state(inode, name, 104)
         await self._check_history(stored, inode, name)
+
+    def _left_out(self, name: str) -> Violation:
+        rule = (
+            f"objects of checkpoints up to {self._table.left_out} were not checked for rules: the "
+            f"container has more than {self._max_objects} objects, the limit"
+        )
+        return Violation(name, 0, rule, certain=False, unchecked=True)
 
     async def _check_state(self, inode: RawInode, source: str, root_at: int) -> None:
         report = self._report
@@ -162,6 +186,8 @@ class _Check:
         after, created = self._bases_after, self._created
         at = current.size - 256 + 32 if current.entries_at > current.meta_at else 16
         if current.base == 0 or (created is not None and current.base in created):
+            return
+        if self._table.left_out and current.number == self._table.checkpoints[0]:
             return
         if current.base in bases or (after is not None and current.number > after):
             self._report.add(current.key, at, rule)

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from heapq import heappush, heappushpop
 
 from hf_agent.hyperfile.check.raw import place_of, read_inode
 from hf_agent.hyperfile.check.reading import WINDOW_BYTES, Kept, get, windows
@@ -27,6 +28,8 @@ _MOST_INDEX_BYTES = 64 << 20
 """Kept of the entries: those of four million blocks at least; others are read again."""
 _MOST_OF_ONE = 100
 """Violations of one object that are kept until it is known whether the object counts."""
+_MOST_HELD = 20_000
+"""Such violations of all objects; of further objects the first one is kept."""
 _DEAD = (1 << 64) - 1
 
 
@@ -68,6 +71,7 @@ class ObjectTable:
         meta_log2: int,
         data_log2: int,
         known: KnownDamage,
+        max_objects: int,
     ) -> None:
         self._store = store
         self._key = key
@@ -76,28 +80,46 @@ class ObjectTable:
         self._meta_log2 = meta_log2
         self._data_log2 = data_log2
         self._damage = known
-        self._nodes: Kept[tuple[str, int], bytes] = Kept(_MOST_NODE_BYTES)
+        self._max_objects = max_objects
+        self._nodes: Kept[tuple[str, int], bytes] = Kept(_MOST_NODE_BYTES, len)
         self._indexes: Kept[tuple[int, int], array[int]] = Kept(
             _MOST_INDEX_BYTES, lambda indexes: indexes.itemsize * len(indexes)
         )
         self._held: dict[tuple[int, int], Report] = {}
+        self._held_violations = 0
         self._unknown: set[tuple[int, int]] = set()
         """Objects that are there, and of which nothing can be said."""
         self.objects: dict[tuple[int, int], CheckedObject] = {}
+        self.left_out = 0
+        """Objects of checkpoints up to this one are not looked at: there are too many."""
         self.checkpoints: list[int] = []
         """Numbers of the objects that may be checkpoints, ascending."""
 
     async def load(self, *, upto: int) -> None:
         """List and check the objects of the checkpoints up to `upto`; later ones may be in the
-        making. Raises the store's errors."""
+        making. Of more than `max_objects`, the newest ones. Raises the store's errors."""
+        self.left_out = await self._too_old(upto)
         batch: list[tuple[ObjectInfo, int, int]] = []
         async for each in self._listed(upto):
+            if each[1] <= self.left_out:
+                continue
             batch.append(each)
             if len(batch) == _AT_A_TIME:
                 await self._load_all(batch)
                 batch.clear()
         await self._load_all(batch)
         self.checkpoints = sorted(number for number, part in self.objects if not part)
+
+    async def _too_old(self, upto: int) -> int:
+        """The newest checkpoint that does not fit any more with all of its parts; 0 for none."""
+        newest: list[int] = []
+        left_out = 0
+        async for _, number, _ in self._listed(upto):
+            if len(newest) < self._max_objects:
+                heappush(newest, number)
+            else:
+                left_out = max(left_out, heappushpop(newest, number))
+        return left_out
 
     async def _listed(self, upto: int) -> AsyncIterator[tuple[ObjectInfo, int, int]]:
         async for info in self._store.list(self._key + "/"):
@@ -119,7 +141,7 @@ class ObjectTable:
         if info.key in self._damage.objects:
             self._unknown.add((number, part))
             return
-        broken = Report(_MOST_OF_ONE)
+        broken = Report(_MOST_OF_ONE if self._held_violations < _MOST_HELD else 1)
         if self._format == 4:
             loaded = await self._stream(info, number, part)
         else:
@@ -136,6 +158,7 @@ class ObjectTable:
             self._unknown.add((number, part))
         if broken.violations():
             self._held[number, part] = broken
+            self._held_violations += len(broken.violations())
 
     async def _segment(
         self, info: ObjectInfo, number: int, part: int, broken: Report
@@ -266,7 +289,9 @@ class ObjectTable:
         return found
 
     def unknown(self, number: int, part: int) -> bool:
-        """Whether an object is damaged, or missing, as is known already."""
+        """Whether an object is damaged, or missing, as is known already; or was left out."""
+        if number <= self.left_out:
+            return True
         known = self._name(number, part) in self._damage.objects
         return known or (number, part) in self._unknown
 

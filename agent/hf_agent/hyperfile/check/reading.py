@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Sized
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Generic, TypeVar
 
 from hf_agent.store.base import Store, StoreNotFound
@@ -13,7 +13,7 @@ __all__ = ["WINDOW_BYTES", "Kept", "get", "windows"]
 WINDOW_BYTES = 1 << 20
 
 K = TypeVar("K", bound=Hashable)
-V = TypeVar("V", bound=Sized)
+V = TypeVar("V")
 
 
 async def get(store: Store, key: str, start: int, end: int) -> bytes:
@@ -35,7 +35,7 @@ async def windows(store: Store, key: str, start: int, end: int) -> AsyncIterator
 class Kept(Generic[K, V]):
     """What was used last, up to `most` bytes, and always the newest one."""
 
-    def __init__(self, most: int, cost: Callable[[V], int] = len) -> None:
+    def __init__(self, most: int, cost: Callable[[V], int]) -> None:
         self._most = most
         self._cost = cost
         self._kept: OrderedDict[K, V] = OrderedDict()
@@ -50,6 +50,8 @@ class Kept(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep `value`, and drop what was not used for the longest time."""
+        if key in self._kept:
+            self._bytes -= self._cost(self._kept.pop(key))
         self._bytes += self._cost(value)
         self._kept[key] = value
         while self._bytes > self._most and len(self._kept) > 1:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-__all__ = ["MOST_VIOLATIONS", "NOTHING_KNOWN", "KnownDamage", "Report", "Violation"]
+__all__ = ["MOST_OBJECTS", "MOST_VIOLATIONS", "NOTHING_KNOWN", "KnownDamage", "Report", "Violation"]
 
 MOST_VIOLATIONS = 1000
 """Violations that are kept: one damaged node may break a rule for each of its entries."""
+
+MOST_OBJECTS = 200_000
+"""Objects that are checked, the newest ones, unless another number is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Violation:
     rule: str
     certain: bool = True
     """False where something outside of the container may explain it."""
+    unchecked: bool = False
+    """True where nothing is broken as far as is known: it says what was not looked at."""
 
     def __str__(self) -> str:
         return f"{self.rule} object={self.object} offset={self.offset}"

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 from hf_agent.hyperfile.check.objects import ObjectTable
 from hf_agent.hyperfile.check.raw import ZERO_BLOCK, RawInode, place_of
+from hf_agent.hyperfile.check.reading import Kept
 from hf_agent.hyperfile.check.report import Report
 
 __all__ = ["MapFacts", "TreeCheck"]
 
 _NO_END = 1 << 64
+_MOST_KNOWN = 100_000
+"""Nodes that are known to have been walked, about 30 MiB; others are walked again where a further
+state has them."""
 
 
 class MapFacts(NamedTuple):
@@ -23,6 +27,9 @@ class MapFacts(NamedTuple):
     last_pointer: int
 
 
+_NOT_WALKED = MapFacts(-1, -1, 0)
+
+
 class TreeCheck:
     """Walks the maps of a container's states; what several of them share is walked once."""
 
@@ -31,7 +38,8 @@ class TreeCheck:
         self._report = report
         self._format = format
         self._capacity = ((1 << meta_log2) - 8) // 16
-        self._known: dict[tuple[int, int, int], MapFacts | None] = {}
+        self._known: Kept[tuple[int, int, int], MapFacts] = Kept(_MOST_KNOWN, lambda facts: 1)
+        """By level, first key and pointer; `_NOT_WALKED` of what is damaged."""
 
     async def check(self, inode: RawInode, source: str, root_at: int) -> MapFacts | None:
         """The map under an inode that stands in `source`; None when it cannot be walked."""
@@ -72,28 +80,30 @@ class TreeCheck:
             return None
         if level == 1:
             return await self._leaf(keys, values, number, source, at)
-        entries, last = 0, None
+        entries, last, whole = 0, None, True
         for position, (key, pointer) in enumerate(zip(keys, values, strict=True)):
             child_end = keys[position + 1] if position + 1 < len(keys) else end
             last = await self._node(level - 1, key, pointer, child_end, number, source, at)
-            if last is None:
+            if last is None and not self._table.left_out:
                 return None
-            entries += last.entries
-        assert last is not None
-        return last._replace(entries=entries)
+            # What is left out says nothing of its neighbours: these are looked at all the same.
+            whole = whole and last is not None
+            entries += 0 if last is None else last.entries
+        return None if last is None or not whole else last._replace(entries=entries)
 
     async def _node(
         self, level: int, key: int, pointer: int, end: int, number: int, source: str, at: int
     ) -> MapFacts | None:
         expect = self._report.expect
-        if (level, key, pointer) in self._known:
-            known = self._known[level, key, pointer]
-            if known is not None:
-                below = known.last_index < end
-                expect(below, source, at, "keys ascend strictly, also across nodes")
+        known = self._known.get((level, key, pointer))
+        if known is _NOT_WALKED:
+            return None
+        if known is not None:
+            below = known.last_index < end
+            expect(below, source, at, "keys ascend strictly, also across nodes")
             return known
         # What is damaged is looked at once, as well.
-        self._known[level, key, pointer] = None
+        self._known.put((level, key, pointer), _NOT_WALKED)
         loaded = await self._table.node(pointer)
         if isinstance(loaded, str):
             if loaded:
@@ -118,7 +128,7 @@ class TreeCheck:
             return None
         facts = await self._children(level, keys, values, end, found.number, found.key, node_at)
         if facts is not None:
-            self._known[level, key, pointer] = facts
+            self._known.put((level, key, pointer), facts)
         return facts
 
     async def _leaf(

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from heapq import nlargest
 from itertools import chain
 
+from hf_agent.hyperfile.check import MOST_OBJECTS
 from hf_agent.hyperfile.concurrency import map_ahead
 from hf_agent.hyperfile.errors import (
     FormatError,
@@ -55,13 +56,16 @@ async def verify_container(
     *,
     on_total: Callable[[int], None] = lambda nbytes: None,
     on_bytes: Callable[[int], None] = lambda nbytes: None,
+    max_objects: int = MOST_OBJECTS,
 ) -> VerifyReport:
     """Read every object of the container at `key` and check all that can be checked.
 
     `on_total` is told how many bytes will be read, `on_bytes` how many have been, piece by piece.
-    Damage is in the report; raised are `NoSuchContainer`, and the store's errors.
+    Checksums are checked of all objects; the rules of the format, which takes more memory, of the
+    newest `max_objects`, and a note says what is left. Damage is in the report; raised are
+    `NoSuchContainer`, and the store's errors.
     """
-    return await _Verification(store, key, on_total, on_bytes).run()
+    return await _Verification(store, key, on_total, on_bytes, max_objects).run()
 
 
 class _Verification:
@@ -71,7 +75,9 @@ class _Verification:
         key: str,
         on_total: Callable[[int], None],
         on_bytes: Callable[[int], None],
+        max_objects: int,
     ) -> None:
+        self._max_objects = max_objects
         self._store = store
         self._key = key
         self._on_total = on_total
@@ -241,6 +247,7 @@ class _Verification:
             *(self._store, self._key, inventory, self._found),
             without_header=names,
             newest=newest,
+            max_objects=self._max_objects,
         )
         for problem in errors:
             self._add(problem)

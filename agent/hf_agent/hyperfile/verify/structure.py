@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hf_agent.hyperfile.check import MOST_VIOLATIONS, KnownDamage, Violation, check_structure
+from hf_agent.hyperfile.check import (
+    MOST_OBJECTS,
+    MOST_VIOLATIONS,
+    KnownDamage,
+    Violation,
+    check_structure,
+)
 from hf_agent.hyperfile.keys import inode_key, parse_object_key
 from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.segment import SEGMENT_HEADER_BYTES
@@ -73,16 +79,23 @@ async def broken_rules(
     *,
     without_header: Iterable[str],
     newest: int | None,
+    max_objects: int = MOST_OBJECTS,
 ) -> tuple[list[Problem], list[tuple[str, str, str]]]:
     """What the structure check has to add: errors, and notes as object, part of it, text.
 
-    `newest` as for `check_structure`. Raises the store's errors.
+    `newest` and `max_objects` as for `check_structure`. Raises the store's errors.
     """
     known = found.known(without_header)
-    violations = await check_structure(store, key, newest=newest, known=known)
+    violations = await check_structure(
+        store, key, newest=newest, known=known, max_objects=max_objects
+    )
     errors: list[Problem] = []
     notes: list[tuple[str, str, str]] = []
     for violation in violations:
+        if violation.unchecked:
+            more = "`verify --max-objects N` checks more, for up to 2 KB of memory each"
+            notes.append((inode_key(key), "checkpoints", f"{violation.rule}; {more}"))
+            continue
         problem = _problem(key, inventory, violation)
         if found.has(problem.key, problem.what):
             continue
