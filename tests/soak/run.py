@@ -50,13 +50,14 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="hf-soak-"))
     say(f"seed={plan.seed} store={plan.store} folder={folder}")
     report = soak(plan, folder / "run", say)
-    shutil.rmtree(folder)
     for name, value in report.figures.items():
         print(f"{name:34} {value:>12}")
     print(f"\n{'':20} {'first':>9} {'last':>9} {'peak':>9} {'rise':>9}")
     for row in report.rows:
         figures = f"{row.first:9.1f} {row.last:9.1f} {row.peak:9.1f} {row.rise:9.2f}"
         print(f"{row.name:20} {figures}  {'GROWS' if row.grows else 'flat'}")
+    sys.stdout.flush()
+    shutil.rmtree(folder)  # it may take a while
     return int(any(row.grows for row in report.rows))
 
 
