@@ -22,7 +22,9 @@ from fsspec.utils import tokenize
 
 from hf_agent.clock import SystemClock, system_random
 from hf_agent.fs.errors import os_errors
-from hf_agent.fs.places import Root
+from hf_agent.fs.fs_loop import FsLoop
+from hf_agent.fs.places import Root, root_url
+from hf_agent.fs.ranges import read_ranges, read_slice
 from hf_agent.fs.read_buffer import ReadBuffer
 from hf_agent.fs.s3_options import s3_options
 from hf_agent.fs.write_buffer import write_buffer
@@ -34,7 +36,6 @@ from hf_agent.hyperfile.cache import CacheOptions
 from hf_agent.hyperfile.concurrency import map_concurrently
 from hf_agent.hyperfile.file.options import Mode
 from hf_agent.store.base import Store
-from hf_agent.store.url import container_uri
 
 __all__ = ["HyperfileFileSystem"]
 
@@ -85,7 +86,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
             raise ValueError(
                 f"containers are on s3 or in a directory (file) target_protocol={target_protocol}"
             )
-        self._root = Root(_root_url(fo, target_protocol))
+        self._root = Root(root_url(fo, target_protocol))
         own = {name: options.pop(name) for name in list(options) if name in _FILE_OPTIONS}
         self._file_options = FileOptions(**own)
         self._caches = caches or CacheOptions()
@@ -217,7 +218,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> bytes:
         async with self._reading(path, checkpoint, at_time) as file:
-            return await _read(file, start, end)
+            return await read_slice(file, start, end)
 
     async def _cat_ranges(
         self,
@@ -230,41 +231,12 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> list[Any]:
         """Several ranges; those of one path come from one checkpoint."""
-        if not isinstance(paths, list):
-            raise TypeError("paths is a list")
-        first = list(starts) if isinstance(starts, Iterable) else [starts] * len(paths)
-        last = list(ends) if isinstance(ends, Iterable) else [ends] * len(paths)
-        if not len(paths) == len(first) == len(last):
-            raise ValueError("as many starts and ends as paths")
-        results: list[Any] = [None] * len(paths)
-        places: dict[str, list[int]] = {}
-        for index, path in enumerate(paths):
-            places.setdefault(path, []).append(index)
-
-        async def read_path(path: str) -> None:
-            try:
-                async with self._reading(path, **kwargs) as file:
-
-                    async def read_range(index: int) -> None:
-                        try:
-                            with os_errors(path):
-                                results[index] = await _read(file, first[index], last[index])
-                        except Exception as error:
-                            results[index] = error
-
-                    await map_concurrently(
-                        read_range, places[path], limit=batch_size or _CONCURRENCY
-                    )
-            except Exception as error:
-                for index in places[path]:
-                    results[index] = error
-
-        await map_concurrently(read_path, list(places), limit=_CONCURRENCY)
-        if on_error != "return":
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-        return results
+        return await read_ranges(
+            lambda path: self._reading(path, **kwargs),
+            *(paths, starts, ends),
+            limit=batch_size or _CONCURRENCY,
+            on_error=on_error,
+        )
 
     async def _get_file(
         self, rpath: str, lpath: str | os.PathLike[str], callback: Any = None, **kwargs: Any
@@ -380,7 +352,7 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
         raw = HyperfileIO(
             file,
             self._root.uri(path),
-            _FsLoop(self.loop, path),
+            FsLoop(self.loop, path),
             lambda: sync(self.loop, file.abort),
             mode=plain,
         )
@@ -436,33 +408,8 @@ class HyperfileFileSystem(AsyncFileSystem):  # type: ignore[misc]
     close = sync_wrapper(aclose)
 
 
-class _FsLoop:
-    """fsspec's loop, for a file that blocks."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
-        self._loop = loop
-        self._path = path
-
-    def run(self, work: Any) -> Any:
-        """Have the loop do `work`, and wait for it."""
-        with os_errors(self._path):
-            return sync(self._loop, lambda: work)
-
-
-async def _read(file: HyperFile, start: int | None, end: int | None) -> bytes:
-    """Bytes `[start, end)`, either left out or counted from the end as in a slice."""
-    low, high, _ = slice(start, end).indices(file.size)
-    return await file.pread(low, max(high - low, 0))
-
-
 def _folder(path: str) -> dict[str, Any]:
     return {"name": path, "size": 0, "type": "directory"}
-
-
-def _root_url(fo: str, target_protocol: str | None) -> str:
-    if fo and "://" not in fo and target_protocol == "s3":
-        return f"s3://{fo}"
-    return container_uri(fo) if fo else ""
 
 
 def _close_stores(loop: asyncio.AbstractEventLoop, stores: dict[str, Store]) -> None:

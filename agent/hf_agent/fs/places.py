@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hf_agent.store.url import StoreUrlError, split_uri
+from hf_agent.store.url import StoreUrlError, container_uri, split_uri
 
-__all__ = ["Place", "Root"]
+__all__ = ["Place", "Root", "root_url"]
 
 
 class Place(NamedTuple):
@@ -50,3 +50,10 @@ class Root:
         if not bucket:
             raise FileNotFoundError("buckets are not listed: name one, as in hyperfile://bucket")
         return Place(f"s3://{bucket}", f"{prefix}/" if prefix else "")
+
+
+def root_url(fo: str, target_protocol: str | None) -> str:
+    """The URL that fsspec's `fo` and `target_protocol` name; "" where paths begin with a bucket."""
+    if fo and "://" not in fo and target_protocol == "s3":
+        return f"s3://{fo}"
+    return container_uri(fo) if fo else ""
