@@ -8,7 +8,7 @@ from array import array
 import pytest
 from crc32c import crc32c
 
-from hf_agent.hyperfile.errors import ChecksumError
+from hf_agent.hyperfile.errors import ChecksumError, ReadOnlyLayout
 from hf_agent.hyperfile.trailer import (
     Trailer,
     decode_trailer,
@@ -36,7 +36,12 @@ def golden_of_version(version: int) -> bytes:
 
 
 def decode(
-    data: bytes, checkpoint: int = 42, metas: int = 2, datas: int = 4, declared: bool = True
+    data: bytes,
+    checkpoint: int = 42,
+    metas: int = 2,
+    datas: int = 4,
+    declared: bool = True,
+    refuse_later: bool = False,
 ) -> Trailer | None:
     return decode_trailer(
         data,
@@ -46,6 +51,7 @@ def decode(
         meta_blocks=metas,
         data_blocks=datas,
         declared=declared,
+        refuse_later=refuse_later,
     )
 
 
@@ -114,6 +120,15 @@ def test_a_trailer_of_version_1_belongs_to_a_header_without_checksum() -> None:
 
 def test_a_later_version_is_no_damage() -> None:
     assert decode(golden_of_version(3)) is None
+
+
+def test_a_later_version_is_refused_by_its_number_where_something_goes_on_top_of_it() -> None:
+    reason = r"version 3, this program knows 1 and 2: .* object=k/0000000042\.0 offset=8192"
+    with pytest.raises(ReadOnlyLayout, match=reason):
+        decode(golden_of_version(3), refuse_later=True)
+    assert decode(golden_of_version(2), refuse_later=True) == TRAILER
+    with pytest.raises(ChecksumError):  # a version that is damaged is damage
+        decode(golden_of_version(2).replace(b"RLR\x02", b"RLR\x03"), refuse_later=True)
 
 
 def test_the_end_of_an_object_tells_whose_it_was() -> None:

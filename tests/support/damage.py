@@ -28,6 +28,14 @@ def without_checksums(body: bytes) -> bytes:
     return body[:4] + bytes(4) + body[8:-length]
 
 
+def with_trailer_version(body: bytes, version: int) -> bytes:
+    """A checkpoint object whose trailer says another version, with the checksum that fits."""
+    at = len(body) - TRAILER_TAIL
+    (length,) = struct.unpack_from("<I", body, at + 12)
+    trailer = body[-length : at + 8] + struct.pack("<H", version) + body[at + 10 : -4]
+    return body[:-length] + trailer + struct.pack("<I", crc32c(trailer))
+
+
 def resealed(body: bytes) -> bytes:
     """A checkpoint object of this package with all its checksums made to fit its bytes."""
     (length,) = struct.unpack_from("<I", body, len(body) - TRAILER_TAIL + 12)

@@ -172,8 +172,11 @@ class Appender:
         # What is damaged must not go into the next checkpoint, under a checksum of its own.
         found = await read_newest_checkpoint(store, state)
         if found is not None:
+            # How far a later version's checkpoint goes cannot be told: nothing goes on top of it.
             async with telling_stale(store, key, state.inode, pinned=False):
-                trailer = await read_trailer(store, found.info.key, found.header, found.info.size)
+                trailer = await read_trailer(
+                    store, found.info.key, found.header, found.info.size, refuse_later=True
+                )
         return cls(store, state, trailer, clock=clock, rng=rng, writer_id=writer_id)
 
     # -- what it is now -----------------------------------------------------------------------

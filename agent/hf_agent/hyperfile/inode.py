@@ -109,6 +109,15 @@ def decode_inode(data: bytes, *, source: str, offset: int = 0) -> Inode:
     legacy = MetaConfig.unpack(_U32.unpack_from(data, _META_CONFIG_LEGACY)[0])
     if legacy is not None:
         return _decode_legacy(data, legacy, source, offset)
+    later = MetaConfig.unknown_format(_U32.unpack_from(data, _META_CONFIG_CURRENT)[0])
+    if later is not None:
+        known = f"{min(PointerFormat)} to {max(PointerFormat)}"
+        raise FormatError(
+            f"an inode has pointer format {later}, this program reads {known}: use the program "
+            "that wrote it, unless the object is damaged",
+            object=source,
+            offset=offset + _META_CONFIG_CURRENT,
+        )
     raise FormatError(
         "the meta config of an inode is not valid in either layout",
         object=source,

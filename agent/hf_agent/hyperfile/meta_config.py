@@ -68,11 +68,22 @@ class MetaConfig:
     def unpack(cls, value: int) -> MetaConfig | None:
         """The parts of `value`; None when it is not a valid meta config."""
         meta_shift, data_shift, pointer_format = value >> 16 & 255, value >> 8 & 255, value & 255
-        if (
-            value >> 24 != _ROOT_EIGHTHS
-            or not MIN_BLOCK_SHIFT <= meta_shift <= MAX_BLOCK_SHIFT
-            or not MIN_BLOCK_SHIFT <= data_shift <= MAX_BLOCK_SHIFT
-            or not 1 <= pointer_format <= 4
-        ):
+        if not _has_shape(value) or not 1 <= pointer_format <= max(PointerFormat):
             return None
         return cls(meta_shift, data_shift, PointerFormat(pointer_format))
+
+    @staticmethod
+    def unknown_format(value: int) -> int | None:
+        """The pointer format in a value that would be valid but for that, else None."""
+        pointer_format = value & 255
+        later = _has_shape(value) and pointer_format > max(PointerFormat)
+        return pointer_format if later else None
+
+
+def _has_shape(value: int) -> bool:
+    """Whether all but the pointer format is as in a meta config."""
+    return (
+        value >> 24 == _ROOT_EIGHTHS
+        and MIN_BLOCK_SHIFT <= value >> 16 & 255 <= MAX_BLOCK_SHIFT
+        and MIN_BLOCK_SHIFT <= value >> 8 & 255 <= MAX_BLOCK_SHIFT
+    )

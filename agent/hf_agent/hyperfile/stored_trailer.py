@@ -17,6 +17,7 @@ async def read_trailer(
     object_size: int,
     *,
     known: ObjectData | None = None,
+    refuse_later: bool = False,
 ) -> Trailer | None:
     """The trailer behind the data of an object with this header; None when it has none.
 
@@ -40,6 +41,7 @@ async def read_trailer(
         meta_blocks=header.meta_blocks,
         data_blocks=header.data_blocks,
         declared=header.has_checksum,
+        refuse_later=refuse_later,
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
-from hf_agent.hyperfile.errors import ChecksumError
+from hf_agent.hyperfile.errors import ChecksumError, ReadOnlyLayout
 
 __all__ = [
     "TRAILER_TAIL_BYTES",
@@ -97,12 +97,14 @@ def decode_trailer(
     meta_blocks: int,
     data_blocks: int,
     declared: bool,
+    refuse_later: bool = False,
 ) -> Trailer | None:
     """The trailer in `data`, which is all that stands behind an object's last data block.
 
     Counts and checkpoint number are those of the object's header, and `declared` says whether
     that has a checksum. None when these bytes are something else's. Raises `ChecksumError` when a
-    trailer is damaged, or is missing where it is declared.
+    trailer is damaged, or is missing where it is declared; with `refuse_later`, `ReadOnlyLayout`
+    for one of a version that is not known, which otherwise counts as none.
     """
 
     def broken(problem: str = "") -> ChecksumError:
@@ -122,7 +124,14 @@ def decode_trailer(
     if crc != crc32c(data[: -_CRC.size]):
         raise broken()
     if not known:
-        return None  # undamaged, so it is what some later version writes
+        # Undamaged, so it is what some later version writes.
+        if refuse_later and magic == _MAGIC:
+            raise ReadOnlyLayout(
+                f"the checkpoint has a trailer of version {version}, this program knows "
+                f"{_VERSION_BARE} and {_VERSION}: append with the program that wrote it, or a "
+                f"later one object={source} offset={offset}"
+            )
+        return None
     if declared != (version == _VERSION):
         raise broken(f"a trailer of version {version} does not go with the header of its object")
     if (stated, number, metas, datas) != (length, checkpoint, meta_blocks, data_blocks):
