@@ -119,7 +119,7 @@ def _walk(
     skip_damaged: bool = False,
 ) -> AsyncIterator[FoundCheckpoint]:
     checkpoints = read_checkpoints(
-        *(store, state.key, reversed(numbers), state.inode.meta.pointer_format),
+        *(store, state.key, numbers[::-1], state.inode.meta.pointer_format),
         skip_damaged=skip_damaged,
     )
     return ancestors(checkpoints, state.inode.last_cno if from_newest else None, bridge=_BRIDGED)

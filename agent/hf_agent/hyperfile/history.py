@@ -5,16 +5,16 @@ Numbers alone do not tell: a number may have gone to a commit that lost, or to o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from hf_agent.hyperfile.concurrency import map_concurrently
 from hf_agent.hyperfile.errors import ChecksumError, FormatError
 from hf_agent.hyperfile.fingerprints import fingerprints_of_state
+from hf_agent.hyperfile.keys import parse_object_key
 from hf_agent.hyperfile.meta_config import PointerFormat
 from hf_agent.hyperfile.opening import FoundCheckpoint, read_checkpoint
-from hf_agent.store.base import Store, StoreNotFound
+from hf_agent.store.base import ObjectInfo, Store, StoreNotFound
 
 __all__ = ["Descent", "ancestors", "read_checkpoints"]
 
@@ -22,17 +22,22 @@ T = TypeVar("T")
 
 _BATCH = 16
 """Headers that are read side by side."""
+_GAP = 64
+"""So many numbers in a row without a checkpoint are a reason to list what there is."""
 
 
 async def read_checkpoints(
     store: Store,
     key: str,
-    numbers: Iterable[int],
+    numbers: Sequence[int],
     pointer_format: PointerFormat,
     *,
     skip_damaged: bool = False,
 ) -> AsyncIterator[FoundCheckpoint]:
     """The good checkpoint objects among `numbers`, in that order; reads ahead in growing batches.
+
+    Of a range, descending, long gaps are left out: an inode may claim any number, and nobody can
+    ask for millions of objects one by one.
 
     Raises `ChecksumError` for one with a damaged header unless that is to be skipped as well, and
     the store's errors.
@@ -48,12 +53,28 @@ async def read_checkpoints(
         good = found.header.checkpoint == number and not found.header.partial
         return found if good and found.inode.inline is None else None
 
-    remaining, size = iter(numbers), 1
-    while batch := list(islice(remaining, size)):
+    at, size, missed = 0, 1, 0
+    while at < len(numbers):
+        batch = list(numbers[at : at + size])
+        at += size
         for found in await map_concurrently(look, batch, limit=_BATCH):
+            missed += 1
             if found is not None:
+                missed = 0
                 yield found
+        if missed >= _GAP and isinstance(numbers, range):
+            numbers, at = await _present(store, key, numbers[at:]), 0
         size = min(size * 2, _BATCH)
+
+
+async def _present(store: Store, key: str, numbers: range) -> list[int]:
+    """Those of `numbers` of which there is an object by the store's listing, newest first."""
+    found: set[int] = set()
+    async for info in store.list(key + "/"):
+        name = parse_object_key(key, info.key) if isinstance(info, ObjectInfo) else None
+        if name is not None and name.checkpoint in numbers:
+            found.add(name.checkpoint)
+    return sorted(found, reverse=True)
 
 
 class Descent(Generic[T]):
