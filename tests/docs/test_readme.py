@@ -132,7 +132,7 @@ def test_both_commands_are_one_line_each_and_start_from_nothing_but_python() -> 
     for line in (run, test):
         assert line.startswith("python3 -m venv ")
     assert run.endswith("/bin/hf-agent --config config/agent.toml")
-    assert "'.[test]'" in test
+    assert "--require-hashes --requirement requirements/dev.txt" in test
     assert "pytest" in test
 
 
