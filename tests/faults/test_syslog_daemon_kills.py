@@ -21,7 +21,7 @@ from support.agent_process import AgentProcess
 from support.containers import stored_lines
 from support.syslog_daemons import DAEMONS, TABLES, Daemon
 
-KILLS = int(os.environ.get("HF_SENDER_KILLS", "3"))
+KILLS = int(os.environ.get("HF_SENDER_KILLS", "2"))
 BURST = 100
 PAUSE = 0.02
 """Seconds between two bursts of messages."""
