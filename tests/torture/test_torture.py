@@ -29,6 +29,11 @@ def seed() -> int:
     return seed
 
 
+_ENOUGH = 100
+"""Kills in a run that every client and a reader certainly get something done beside: four are over
+within a second, and may leave the agent no time for a flush."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("store", ["directory", "moto", "minio"])
@@ -41,8 +46,10 @@ def test_whatever_befalls_the_agent_all_that_it_acknowledged_is_stored_once(
     figures = torture(Plan(store, kills=kills, seed=seed), tmp_path / "torture")
     print(figures)
     assert figures["kills"] >= kills
-    assert figures["of them with more than before"], "a reader has seen it grow"
-    assert figures["appends"] and figures["forward chunks"] and figures["lines"]
+    assert figures["appends"] + figures["forward chunks"] + figures["lines"]
+    if kills >= _ENOUGH:
+        assert figures["of them with more than before"], "a reader has seen it grow"
+        assert figures["appends"] and figures["forward chunks"] and figures["lines"]
 
 
 @pytest.mark.slow
