@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def seed() -> int:
     return seed
 
 
+_ATTEMPTS = 8
 _ENOUGH = 100
 """Kills in a run that every client and a reader certainly get something done beside: four are over
 within a second, and may leave the agent no time for a flush."""
@@ -65,9 +67,21 @@ def test_a_file_system_that_fills_up_loses_nothing(tmp_path: Path, seed: int) ->
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_an_agent_with_a_bug_is_found(tmp_path: Path, seed: int, mutant: str) -> None:
-    plan = Plan(kills=KILLS or 4, seed=seed, troubles=("none",), always=(("mutant", mutant),))
-    with pytest.raises(AssertionError, match=r"lost|doubled|forward|fwd"):
-        torture(plan, tmp_path / "torture")
+    # A kill has to come between the acknowledgement and the write: not every short run has one.
+    found = ""
+    for attempt in range(_ATTEMPTS):
+        plan = Plan(
+            kills=KILLS or 6,
+            seed=seed + attempt,
+            troubles=("none",),
+            always=(("mutant", mutant),),
+        )
+        try:
+            torture(plan, tmp_path / f"torture-{attempt}")
+        except AssertionError as error:
+            found = str(error)
+            break
+    assert re.search(r"lost|doubled|forward|fwd", found), found or "no run found it"
 
 
 def test_every_kind_of_trouble_is_drawn() -> None:
