@@ -234,6 +234,30 @@ async def test_bytes_of_another_container_at_the_key_are_never_given_out(
         await read()
 
 
+@pytest.mark.parametrize("pointer_format", [1, 3, 4])
+@pytest.mark.parametrize("checkpoint", [None, 1])
+async def test_what_is_opened_anew_through_a_cache_is_the_container_that_is_there_now(
+    checkpoint: int | None, pointer_format: int
+) -> None:
+    """A cache that outlived the first container gave its bytes for those of the second one."""
+    bench = FileBench(options=FileOptions(block_size=4096, pointer_format=pointer_format))
+    async with await bench.open("x") as file:
+        await file.append(OLD)
+    plain = bench.store
+    store = CachingStore(plain, "memory", [MemoryCache(8 << 20)])
+
+    async def contents() -> list[bytes]:
+        reader = await Reader.open(store, KEY, checkpoint=checkpoint)
+        file = await HyperFile.open(
+            store, KEY, checkpoint=checkpoint, clock=bench.clock, rng=bench.rng
+        )
+        return [await reader.read(0, reader.size), await file.pread(0, file.size)]
+
+    assert await contents() == [OLD, OLD]
+    await replace_by_a_twin(bench, 60)
+    assert await contents() == [TWIN, TWIN]
+
+
 async def test_objects_that_were_not_read_before_are_told_from_those_of_another_container() -> None:
     bench = await written()
     async with await bench.open("r+") as file:

@@ -197,7 +197,9 @@ class CheckpointObjects:
             if stream:
                 answer = await self._store.get(key, suffix=_FIRST_READ_BYTES)
             else:
-                answer = await self._store.get(key, start=0, end=_FIRST_READ_BYTES)
+                # Without a start: a cache may know an object of that name that another container
+                # had here, and must not answer before it has asked.
+                answer = await self._store.get(key, end=_FIRST_READ_BYTES)
         except (StoreConflict, StoreNotFound) as error:
             rule = "a pointer leads to an object that is not there"
             raise MissingObject(rule, object=key, offset=place.offset) from error

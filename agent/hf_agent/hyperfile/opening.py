@@ -192,7 +192,7 @@ async def _read_header(
             part=part,
         )
     else:
-        answer = await store.get(object_key, start=0, end=SEGMENT_HEADER_BYTES)
+        answer = await store.get(object_key, end=SEGMENT_HEADER_BYTES)
         header = decode_segment_header(
             answer.data, source=object_key, object_size=answer.info.size, checked=checked
         )

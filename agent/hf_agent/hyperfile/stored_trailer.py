@@ -5,7 +5,7 @@ from __future__ import annotations
 from hf_agent.hyperfile.errors import MissingObject
 from hf_agent.hyperfile.segment import ObjectHeader
 from hf_agent.hyperfile.trailer import Trailer, decode_trailer, trailer_bytes
-from hf_agent.store.base import ObjectData, Store, StoreNotFound
+from hf_agent.store.base import ObjectData, Store, StoreConflict, StoreNotFound
 
 __all__ = ["read_trailer"]
 
@@ -48,8 +48,9 @@ async def read_trailer(
 async def _read(store: Store, key: str, start: int, end: int, known: ObjectData | None) -> bytes:
     if known is not None and known.offset <= start and end <= known.offset + len(known.data):
         return known.data[start - known.offset : end - known.offset]
+    etag = known.info.etag if known is not None else ""
     try:
-        return (await store.get(key, start=start, end=end)).data
-    except StoreNotFound as error:
+        return (await store.get(key, start=start, end=end, if_match=etag or None)).data
+    except (StoreConflict, StoreNotFound) as error:
         rule = "an object has gone while it was read"
         raise MissingObject(rule, object=key, offset=start) from error

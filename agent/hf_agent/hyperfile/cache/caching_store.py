@@ -27,9 +27,11 @@ _SCAN_BYTES = 1 << 20
 class CachingStore:
     """A `Store` over another one. Ranges of checkpoint objects come from `caches`, in their order.
 
-    An object's first read in this process always goes to the store: it tells the object's etag,
-    which is part of the key of its chunks. So nothing of a container that was removed, and created
-    again under its name, is ever taken for the new one. Inodes are never cached.
+    An object's first read always goes to the store: it tells the object's etag, which is part of
+    the key of its chunks. A read that names no start has the store asked whether that is still the
+    etag; whoever opens an object begins with one, and names the etag from then on. So nothing of a
+    container that was removed, and created again under its name, is ever taken for the new one.
+    Inodes are never cached.
     """
 
     def __init__(self, store: Store, name: str, caches: Sequence[ChunkCache]) -> None:
@@ -52,6 +54,8 @@ class CachingStore:
     ) -> ObjectData:
         """See `Store.get`."""
         info = self._known.get(key)
+        if info is not None and start is None and end is not None:
+            info, start = await self._still(info), 0
         expected = if_match is None or (info is not None and if_match == info.etag)
         if info is None or start is None or end is None or not expected:
             answer = await self._store.get(
@@ -103,6 +107,14 @@ class CachingStore:
     async def close(self) -> None:
         """See `Store.close`."""
         await self._store.close()
+
+    async def _still(self, info: ObjectInfo) -> ObjectInfo | None:
+        """What the store says of an object now, if it is still the one that is known."""
+        now = await self._store.head(info.key)
+        if now.etag != info.etag:
+            return None
+        self._remember(now)
+        return now
 
     # -- chunks ------------------------------------------------------------------------------
 
