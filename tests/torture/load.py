@@ -60,6 +60,8 @@ class Sender(threading.Thread):
         self._ending = threading.Event()
         self.under_way = threading.Event()
         """Set once it has an agent; from then on it can do without for some time."""
+        self.answered_once = threading.Event()
+        """Set by its first acknowledgement, and when it has ended."""
 
     def end(self) -> None:
         """Begin nothing new."""
@@ -72,6 +74,7 @@ class Sender(threading.Thread):
             self.failure = error
         finally:
             self.under_way.set()
+            self.answered_once.set()
 
     def send(self) -> None:
         """The client's work."""
@@ -115,6 +118,7 @@ class Appender(Sender):
                 if self._rng.random() < 0.3:
                     client.wait_acknowledged()
                     self.acknowledged = self.sent
+                    self.answered_once.set()
             client.wait_acknowledged()
             self.acknowledged = self.sent
 
@@ -153,7 +157,9 @@ class LineSender(Sender):
             size = self._rng.choice((1, 10, 100, 1000))
             acknowledged = self._connection(number, size)
             self.chunks.append(Chunk(number, size, acknowledged))
-            number += size if acknowledged else 0
+            if acknowledged:
+                number += size
+                self.answered_once.set()
 
     def _connection(self, number: int, size: int) -> bool:
         data = b"".join(line(len(self.chunks), number + index) for index in range(size))
@@ -176,6 +182,8 @@ class _Chunks(Shipper):
 
     def _remember(self) -> None:
         self._sender.answered = self.answered
+        if self.answered:
+            self._sender.answered_once.set()
         if self.chunks == 1 << 40 and not self._sender.breathe():
             self.chunks = self.answered + self.window
 
@@ -239,6 +247,12 @@ class Load:
             sender.start()
         for sender in self.senders:
             assert sender.under_way.wait(_PATIENCE)
+
+    def wait_answered(self, timeout: float) -> None:
+        """Wait until each client has had an acknowledgement; raises what a client raised."""
+        for sender in self.senders:
+            assert sender.answered_once.wait(timeout), f"client {sender.name} gets no answer"
+        self.check_alive()
 
     def end(self) -> None:
         """Begin nothing new; `join` waits for the rest."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,6 @@ def seed() -> int:
 
 
 _ATTEMPTS = 8
-_ENOUGH = 100
-"""Kills in a run that every client and a reader certainly get something done beside: four are over
-within a second, and may leave the agent no time for a flush."""
 
 
 @pytest.mark.slow
@@ -48,10 +44,8 @@ def test_whatever_befalls_the_agent_all_that_it_acknowledged_is_stored_once(
     figures = torture(Plan(store, kills=kills, seed=seed), tmp_path / "torture")
     print(figures)
     assert figures["kills"] >= kills
-    assert figures["appends"] + figures["forward chunks"] + figures["lines"]
-    if kills >= _ENOUGH:
-        assert figures["of them with more than before"], "a reader has seen it grow"
-        assert figures["appends"] and figures["forward chunks"] and figures["lines"]
+    assert figures["of them with more than before"], "a reader has seen it grow"
+    assert figures["appends"] and figures["forward chunks"] and figures["lines"]
 
 
 @pytest.mark.slow
@@ -67,21 +61,16 @@ def test_a_file_system_that_fills_up_loses_nothing(tmp_path: Path, seed: int) ->
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_an_agent_with_a_bug_is_found(tmp_path: Path, seed: int, mutant: str) -> None:
-    # A kill has to come between the acknowledgement and the write: not every short run has one.
-    found = ""
-    for attempt in range(_ATTEMPTS):
-        plan = Plan(
-            kills=KILLS or 6,
-            seed=seed + attempt,
-            troubles=("none",),
-            always=(("mutant", mutant),),
-        )
-        try:
+    # A kill has to come between an acknowledgement and its write: not every short run has one.
+    with pytest.raises(AssertionError, match=r"lost|doubled|forward|fwd"):
+        for attempt in range(_ATTEMPTS):
+            plan = Plan(
+                kills=KILLS or 4,
+                seed=seed + attempt,
+                troubles=("none",),
+                always=(("mutant", mutant),),
+            )
             torture(plan, tmp_path / f"torture-{attempt}")
-        except AssertionError as error:
-            found = str(error)
-            break
-    assert re.search(r"lost|doubled|forward|fwd", found), found or "no run found it"
 
 
 def test_every_kind_of_trouble_is_drawn() -> None:

@@ -31,6 +31,7 @@ FLUSH = (
     'retry_max = "100ms"\nshutdown_timeout = "120s"'
 )
 _DRAINS_WITHIN = 600.0
+_SHOWN_WITHIN = 300.0
 _MAX_RECORD = "64KiB"
 
 
@@ -210,6 +211,9 @@ class _Torturer:
         agent = self._agent
         agent.begin(**dict(self._plan.always))
         assert agent.ready(), agent.log_text()
+        # A few kills are over within a second, and may have left no time for anything but dying.
+        self._load.wait_answered(_SHOWN_WITHIN)
+        assert self._watcher.has_grown.wait(_SHOWN_WITHIN), "no reader has seen anything"
         drain(agent, self._load)
 
     def close(self) -> None:

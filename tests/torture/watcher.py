@@ -39,6 +39,8 @@ class Watcher(threading.Thread):
         self.readings = 0
         self.grown = 0
         """Readings that have found more than the one before."""
+        self.has_grown = threading.Event()
+        """Set by the first of them, and when the watcher has failed."""
 
     def tell_to_end(self) -> None:
         """Begin nothing new."""
@@ -56,6 +58,7 @@ class Watcher(threading.Thread):
             asyncio.run(self._watch())
         except BaseException as error:
             self.failure = error
+            self.has_grown.set()
 
     async def _watch(self) -> None:
         store = self._open_store()
@@ -87,7 +90,9 @@ class Watcher(threading.Thread):
         assert _digest(data[:size]) == digest, f"{key} has changed within its first {size} bytes"
         self._seen[key] = len(data), _digest(data)
         self.readings += 1
-        self.grown += len(data) > size
+        if len(data) > size:
+            self.grown += 1
+            self.has_grown.set()
 
 
 def _digest(data: bytes) -> bytes:
