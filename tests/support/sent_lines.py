@@ -30,10 +30,12 @@ def check_lines(stored: bytes, chunks: Sequence[Chunk]) -> None:
         prefix = b"%06d " % attempt
         found = 0
         while place < len(lines) and lines[place].startswith(prefix):
-            assert lines[place] == line(attempt, chunk.first + found)
+            due = line(attempt, chunk.first + found)
+            assert lines[place] == due, f"lost {due[:40]!r}: in its place {lines[place][:40]!r}"
             found += 1
             place += 1
-        assert found <= chunk.count
+        assert found <= chunk.count, f"more than was sent of chunk {attempt}: doubled"
         if chunk.acknowledged:
-            assert found == chunk.count, f"chunk {attempt} was acknowledged whole"
-    assert place == len(lines)
+            lost = chunk.count - found
+            assert not lost, f"chunk {attempt} was acknowledged whole, lost {lost} of its lines"
+    assert place == len(lines), f"doubled, or never sent: {lines[place][:40]!r}"

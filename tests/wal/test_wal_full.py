@@ -212,6 +212,26 @@ def test_files_that_a_crash_kept_from_being_freed_go_at_the_next_start() -> None
     assert sequences(again) == files[-1:]
 
 
+def test_a_log_that_is_closed_with_everything_committed_has_one_file_left() -> None:
+    """To free a file takes a record, and so does the end. When the second of them found no room, a
+    file was begun for it, and the one before stayed, with nothing in it that anybody needs."""
+    begun = 0
+    for last in range(0, 4096, 8):
+        wal = open_wal(MemoryDisk())
+        sizes = (*[4000] * 14, last)
+        for size in sizes:
+            wal.append("app", bytes(size))
+            settle(wal)
+        before = sequences(wal)
+        assert len(before) > 1
+        wal.commit("app", sum(sizes))
+        wal.close()
+        after = sequences(wal)
+        assert len(after) == 1, f"last={last} {before} {after}"
+        begun += after > before[-1:]
+    assert begun, "no size had the end of the log begin a file"
+
+
 def test_too_little_space_at_the_first_start_is_told() -> None:
     disk = MemoryDisk()
     disk.capacity = 20_000

@@ -99,6 +99,8 @@ class Writer:
         while self.step(_FOR_EVER):
             pass
         self._log_commits()
+        # That, or what was written to free files, may have begun a file: then one more can go.
+        self._free_committed()
 
     def step(self, timeout: float) -> bool:
         """Wait for something to do, at most `timeout` seconds, and do it; False at the end.
