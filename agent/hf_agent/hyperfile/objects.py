@@ -102,13 +102,6 @@ class CheckpointObjects:
         self.stand_on(FoundCheckpoint(found.info, found.header, inode))
         return found.header.inode
 
-    async def inode_bytes(self, checkpoint: int) -> bytes:
-        """The inode that stands in the header of a checkpoint, 160 bytes.
-
-        Raises `FormatError`, and the store's errors.
-        """
-        return (await self._object(Place(checkpoint, 0, 0))).header.inode
-
     async def load_node(self, pointer: int) -> bytes:
         """The meta block that `pointer` leads to; its neighbours are read with it.
 
