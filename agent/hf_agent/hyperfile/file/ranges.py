@@ -65,11 +65,6 @@ class RangeSet:
         position = bisect_right(self._ends, value)
         return max(self._starts[position], value) if position < len(self._starts) else END
 
-    def next_gap(self, value: int) -> int:
-        """The smallest number from `value` on that is no member."""
-        position = bisect_right(self._starts, value) - 1
-        return max(self._ends[position], value) if position >= 0 else value
-
     def copy(self) -> RangeSet:
         """Another set with the same members."""
         twin = RangeSet()
