@@ -128,6 +128,10 @@ class Metrics:
         self.receive_buffer_bytes = gauge(
             "receive_buffer_bytes", "Bytes held for records that have not arrived whole."
         )
+        self.kept_receive_buffer_bytes = gauge(
+            "kept_receive_buffer_bytes",
+            "Bytes of large receive buffers that are kept for further reads, or still in use.",
+        )
         self.receive_buffer_max_bytes = gauge(
             "receive_buffer_max_bytes", "Limit of receive_buffer_bytes."
         )

@@ -31,7 +31,7 @@ def test_arrays_of_other_sizes_and_more_than_may_be_are_not_kept() -> None:
     assert not len(pool)
     for _ in range(3):
         pool.give_back(bytearray(100))
-    assert len(pool) == 2
+    assert (len(pool), pool.kept_bytes) == (2, 200)
 
 
 def test_nothing_is_kept_while_nobody_takes() -> None:

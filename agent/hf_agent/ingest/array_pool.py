@@ -28,6 +28,11 @@ class ArrayPool:
     def __len__(self) -> int:
         return len(self._lent) + len(self._unused)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What they take up, never more than `max_arrays` of them."""
+        return len(self) * self.array_bytes
+
     def take(self) -> bytearray:
         """An array that nobody uses: the last one used, for its memory is the nearest.
 

@@ -212,6 +212,7 @@ class Core:
         self.flusher.relieve_wal()
         self.intake.wake_room()
         POOL.trim()
+        self._metrics.kept_receive_buffer_bytes.set(POOL.kept_bytes)
 
     async def _abort_left_uploads(self, *, before: float) -> None:
         await self.preflight.passed.wait()
