@@ -94,8 +94,8 @@ def main() -> int:
     failed: list[_Report] = []
     gc.freeze()
     told = began
-    # A process for each batch: threads that were killed stand where they stood, and hold their world
-    # where no collection can see it. Later seeds would be slowed down by that.
+    # A process for each batch: threads that were killed stand where they stood, and hold their
+    # world where no collection sees it. Later seeds would be slowed down by that.
     context = multiprocessing.get_context("fork")
     with context.Pool(arguments.jobs, maxtasksperchild=1) as pool:
         for reports in _results(pool, _batches(int(first), end, until), 2 * arguments.jobs):
