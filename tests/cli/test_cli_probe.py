@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from hf_agent.cli.main import main
 from hf_agent.wal.disk import OsDisk
 from hf_agent.wal.lock import take_lock
+from support.agent_process import AgentProcess
 
 
 class Setup:
@@ -134,3 +136,104 @@ def test_a_directory_of_somebody_else_ends_with_78(setup: Setup) -> None:
     setup.folder.chmod(0o755)
     assert status == 78
     assert "not writable" in faults["WAL"]
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    agent = AgentProcess(
+        tmp_path / "agent",
+        syslog={"datagram.sock": 'stream = "syslog"\n[listen.syslog]\nsocket = "datagram"'},
+    )
+    yield agent
+    agent.close()
+
+
+def tried(
+    agent: AgentProcess, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, dict[str, dict[str, str]]]:
+    """Exit status, and what was found, by what was tried."""
+    status = main(["check-config", "--probe", "--json", "--config", str(agent.config)])
+    return status, {each["what"]: each for each in json.loads(capsys.readouterr().out)}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", ""])
+def test_beside_its_running_agent_all_is_well_and_the_agent_is_named(
+    agent: AgentProcess, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    http = f"{host}:{free_port(host)}"
+    agent.edit_config(agent.http, http)
+    agent.start()
+    sockets = {path: path.lstat().st_ino for path in agent.folder.glob("*.sock")}
+    status, found = tried(agent, capsys)
+    assert status == 0, found
+    note = f"in use by the agent that runs here pid={agent.pid}"
+    assert {what.split("/")[-1]: each["note"] for what, each in found.items()} == {
+        "agent.toml": "",
+        "wal": note,
+        "append.sock": note,
+        "lines.sock": note,
+        "forward.sock": note,
+        "datagram.sock": note,
+        f"HTTP {http}": note,
+        "store": "",
+    }
+    assert {path: path.lstat().st_ino for path in agent.folder.glob("*.sock")} == sockets
+    assert main(["check-config", "--probe", "--config", str(agent.config)]) == 0
+    shown = capsys.readouterr()
+    assert f"WAL {agent.wal_dir}: ok: {note}\n" in shown.out
+    assert shown.err == ""
+    assert agent.stop() == 0
+
+
+def free_port(host: str) -> int:
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        with socket.create_server((host.strip("[]"), 0), family=family) as free:
+            port: int = free.getsockname()[1]
+            return port
+    except OSError as error:
+        pytest.skip(f"cannot listen on {host!r} here: {error}")
+
+
+def test_another_program_on_an_address_is_a_fault_also_beside_the_agent(
+    agent: AgentProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.start()
+    # As after an edit that the agent has not been restarted for.
+    stranger = agent.folder / "stranger.sock"
+    with (
+        socket.socket(socket.AF_UNIX) as taken,
+        socket.create_server(("127.0.0.1", 0)) as port,
+    ):
+        taken.bind(str(stranger))
+        taken.listen()
+        http = f"127.0.0.1:{port.getsockname()[1]}"
+        agent.edit_config(agent.http, http)
+        agent.edit_config(str(agent.lines_socket), str(stranger))
+        status, found = tried(agent, capsys)
+    assert status == 78
+    faults = {what: each["fault"] for what, each in found.items() if not each["ok"]}
+    assert set(faults) == {f"socket {stranger}", f"HTTP {http}"}
+    assert "in use by a running process" in faults[f"socket {stranger}"]
+    assert "another process listens there" in faults[f"HTTP {http}"]
+
+
+def test_an_agent_of_another_configuration_on_the_same_log_is_a_fault(
+    agent: AgentProcess, setup: Setup
+) -> None:
+    agent.start()
+    setup.write(extra=f'[wal]\ndir = "{agent.wal_dir}"')
+    status, faults = setup.probe()
+    assert status == 75
+    assert f"held by process {agent.pid}" in faults["WAL"]
+
+
+def test_other_mistakes_are_told_beside_the_agent_too(
+    agent: AgentProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.start()
+    agent.edit_config('protocol = "append"', 'protocol = "append"\ngroup = "no-such-group"')
+    status, found = tried(agent, capsys)
+    assert status == 78
+    (fault,) = [each["fault"] for each in found.values() if not each["ok"]]
+    assert "no-such-group" in fault

@@ -32,9 +32,11 @@ class AgentProcess:
         max_record_bytes: str = "8MiB",
         syslog: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
+        http: str = "",
     ) -> None:
         """`syslog`: keys of a `[[listen]]` table for each of its sockets, by the file's name.
 
+        `http`: where it serves HTTP, if not on a Unix socket (which `get` asks).
         `launcher`: a command that runs the one behind it, and is what `pid` and signals go to.
         """
         self.folder = folder
@@ -43,6 +45,7 @@ class AgentProcess:
         self.lines_socket = folder / "lines.sock"
         self.forward_socket = folder / "forward.sock"
         self.http_socket = folder / "http.sock"
+        self.http = http or str(self.http_socket)
         self.wal_dir = folder / "wal"
         self.store_url = store_url or f"file://{folder}/store"
         self.config = folder / "agent.toml"
@@ -92,12 +95,18 @@ url = "{self.store_url}"
 [store.s3]
 {s3_lines}
 [http]
-listen = "{self.http_socket}"
+listen = "{self.http}"
 [log]
 level = "info"
 format = "json"
 """
         )
+
+    def edit_config(self, old: str, new: str) -> None:
+        """Write the configuration anew with one thing replaced; it stands there."""
+        text = self.config.read_text()
+        assert old in text
+        self.config.write_text(text.replace(old, new, 1))
 
     def start(self, *, wait: bool = True) -> AgentProcess:
         """Start the process; with `wait`, return when it says that it takes appends."""

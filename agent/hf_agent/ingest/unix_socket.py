@@ -26,6 +26,14 @@ class ListenerError(OSError):
     """A socket cannot be listened on. One line: what, where, what to do."""
 
 
+class SocketInUse(ListenerError):
+    """Somebody else listens on it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.EADDRINUSE
+
+
 def bind_unix_socket(
     path: str | os.PathLike[str],
     *,
@@ -100,7 +108,7 @@ def _remove_stale(name: str) -> None:
             f"path is taken by something that is no socket: move it away path={name}"
         )
     if _is_live(name):
-        raise ListenerError(
+        raise SocketInUse(
             "socket is in use by a running process: stop that process or choose another "
             f"path={name}"
         )
@@ -127,7 +135,7 @@ def _bind(bound: socket.socket, name: str) -> None:
         bound.bind(name)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ListenerError(
+            raise SocketInUse(
                 f"socket was just taken by another process: start one only path={name}"
             ) from error
         raise _unusable(name, error) from error

@@ -29,13 +29,14 @@ def check_config(settings: Settings, config: str | None, probe: bool, as_json: b
     if path is None:
         raise click.UsageError("missing option --config", click.get_current_context())
     loaded = load(path)
-    findings: list[dict[str, Any]] = [{"what": f"configuration {path}", "ok": True, "fault": ""}]
+    findings = [_row(f"configuration {path}")]
     status = _probe(loaded, findings) if probe else 0
     if as_json:
         print_json(findings)
     else:
         for each in findings:
-            write_text(f"{each['what']}: {'ok' if each['ok'] else 'failed'}")
+            note = f": {each['note']}" if each["note"] else ""
+            write_text(f"{each['what']}: {'ok' if each['ok'] else 'failed'}{note}")
             if each["fault"]:
                 click.echo(f"hf-agent: {each['what']}: {each['fault']}", err=True)
     return status
@@ -48,6 +49,10 @@ def _probe(config: Config, findings: list[dict[str, Any]]) -> int:
 
     status = 0
     for found in probe(config):
-        findings.append({"what": found.what, "ok": not found.fault, "fault": found.fault})
+        findings.append(_row(found.what, found.fault, found.note))
         status = status or int(found.status)
     return status
+
+
+def _row(what: str, fault: str = "", note: str = "") -> dict[str, Any]:
+    return {"what": what, "ok": not fault, "fault": fault, "note": note}
