@@ -151,6 +151,26 @@ def test_a_value_out_of_bounds_says_what_it_must_be(table: str, line: str, what:
 
 
 @pytest.mark.parametrize(
+    ("hosts", "where", "what"),
+    [
+        (["a", "b:9477"], "[1]", "not a name of a host: write it without scheme, port and path"),
+        (["https://a"], "[0]", "not a name of a host"),
+        (["*.example.com"], "[0]", "not a name of a host"),
+        (["-a"], "[0]", "not a name of a host"),
+        ([""], "[0]", "not a name of a host"),
+        (["a" * 254], "[0]", "not a name of a host"),
+        (["a"] * 65, "", 'too many entries: at most 64, or "*" for any'),
+    ],
+)
+def test_a_host_that_is_none_says_how_it_is_written(
+    hosts: list[str], where: str, what: str
+) -> None:
+    message = error_of(with_table("http", f"allowed_hosts = {hosts}"))
+    assert f"http.allowed_hosts{where}" in message
+    assert what in message
+
+
+@pytest.mark.parametrize(
     ("line", "what"),
     [
         ('path = "/run/a.sock/"', "names a directory"),

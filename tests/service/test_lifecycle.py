@@ -18,6 +18,7 @@ import pytest
 
 from support.agent_process import AgentProcess
 from support.containers import read_container
+from support.web_stub import ask
 
 
 @pytest.fixture
@@ -280,3 +281,16 @@ def test_the_process_says_over_http_how_it_is(agent: AgentProcess) -> None:
     assert status["phase"] == "running"
     assert status["unflushed_bytes"] == 4
     assert os.path.samefile(status["listen"][0]["path"], agent.append_socket)
+
+
+async def test_it_answers_by_its_hosts_name_and_those_of_the_configuration(
+    agent: AgentProcess,
+) -> None:
+    agent.edit_config(f'listen = "{agent.http}"', 'listen = ":0"\nallowed_hosts = ["logs.example"]')
+    agent.start()
+    lines = map(json.loads, agent.log_text().splitlines())
+    (port,) = [line["port"] for line in lines if line.get("message") == "serving HTTP"]
+    for host in (socket.gethostname(), "logs.example", f"127.0.0.1:{port}"):
+        assert (await ask(port, "/api/status", host=host))[0] == 200
+    assert (await ask(port, "/api/status", host="evil.example"))[0] == 403
+    assert (await ask(port, "/metrics", host="evil.example"))[0] == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,7 +48,9 @@ class Agent:
         self.refreshed += 1
         self.metrics.wal_size.set(self.refreshed)
 
-    def server(self, listen: str, limits: Limits | None = None) -> WebServer:
+    def server(
+        self, listen: str, limits: Limits | None = None, host_names: Iterable[str] = ()
+    ) -> WebServer:
         return WebServer(
             listen,
             metrics=self.metrics,
@@ -59,20 +61,25 @@ class Agent:
             streams=self.streams,
             refresh=self.refresh,
             limits=limits,
+            host_names=host_names,
         )
 
 
 async def ask(
-    where: int | str, path: str, *, method: str = "GET", headers: str = ""
+    where: int | str,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: str = "",
+    host: str | None = "127.0.0.1",
 ) -> tuple[int, dict[str, str], str]:
     """One request over a connection of its own: status, headers, body."""
     if isinstance(where, int):
         reader, writer = await asyncio.open_connection("127.0.0.1", where)
     else:
         reader, writer = await asyncio.open_unix_connection(where)
-    writer.write(
-        f"{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n{headers}\r\n".encode()
-    )
+    named = "" if host is None else f"Host: {host}\r\n"
+    writer.write(f"{method} {path} HTTP/1.1\r\n{named}Connection: close\r\n{headers}\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
     await writer.wait_closed()

@@ -248,6 +248,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "`host:port`, `[address]:port`, `:port` for every interface, or the path of a "
             "Unix socket (with a `/`); empty: no HTTP"
         ),
+        "http.allowed_hosts": (
+            "names by which the status page and `/api/` may be asked for, beside addresses, "
+            "`localhost` and the host's own name; `*`: by any. `/metrics`, `/healthz` and "
+            "`/readyz` answer to every name, without reasons to an unknown one"
+        ),
         "log.level": "`debug`, `info`, `warning` or `error`",
         "log.format": "`console`, `json`, or `auto`: console on a terminal, json elsewhere",
     }

@@ -216,6 +216,7 @@ class Http(Struct, frozen=True, kw_only=True):
     """`[http]`"""
 
     listen: str = "127.0.0.1:9477"
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class Log(Struct, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ _RECORDS_PER_FILE = 4
 """A WAL file holds this many of the largest records: what it does not hold goes to the next."""
 _FRAME_BYTES = 64 << 10
 """What a message of protocol `append` may have beside its record."""
+_MAX_HOSTS = 64
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
 
@@ -226,6 +228,17 @@ class _Rules:
         s3_rules(store.s3, store.url, self._require)
 
     def http(self) -> None:
+        hosts = self._config.http.allowed_hosts
+        at: KeyPath = ("http", "allowed_hosts")
+        self._require(
+            len(hosts) <= _MAX_HOSTS, f'too many entries: at most {_MAX_HOSTS}, or "*" for any', at
+        )
+        for index, host in enumerate(hosts):
+            self._require(
+                host == "*" or bool(_HOST_NAME.fullmatch(host)),
+                'not a name of a host: write it without scheme, port and path, or "*" for any',
+                (*at, index),
+            )
         path: KeyPath = ("http", "listen")
         self._parses(parse_listen_address, self._config.http.listen, path)
         for index, listen in enumerate(self._config.listen):

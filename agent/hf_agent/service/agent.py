@@ -12,6 +12,7 @@ import structlog
 from hf_agent import __version__
 from hf_agent.clock import Clock
 from hf_agent.config import Config
+from hf_agent.config.expand import host_name
 from hf_agent.metrics import Metrics
 from hf_agent.recent import RecentEvents
 from hf_agent.service.core import Core, flush_settings, wal_config
@@ -72,6 +73,7 @@ class Agent:
             streams=self.streams,
             overview=self._overview.describe,
             refresh=self._refresh,
+            host_names=(host_name(), *config.http.allowed_hosts),
         )
 
     async def start(self) -> None:

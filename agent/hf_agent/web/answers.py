@@ -13,8 +13,9 @@ from prometheus_client.exposition import choose_encoder
 from hf_agent.web.page import Page
 from hf_agent.web.queries import BadQuery, StreamQuery, parse_stream_query
 
-__all__ = ["condition", "json", "metrics", "page", "problem", "streams"]
+__all__ = ["condition", "json", "metrics", "page", "problem", "streams", "unknown_name"]
 
+_MOST_OF_A_NAME = 255
 _FRESH = {"Cache-Control": "no-store"}
 
 
@@ -31,6 +32,16 @@ def json(value: Any) -> web.Response:
 def problem(status: int, text: str) -> web.Response:
     """An error, as a line of text."""
     return web.Response(status=status, text=text + "\n", headers=_FRESH)
+
+
+def unknown_name(host: str) -> web.Response:
+    """Refuse who asks for `host`, another server as far as this one knows."""
+    shown = host[:_MOST_OF_A_NAME].encode("ascii", "backslashreplace").decode()
+    return problem(
+        403,
+        "this agent is not known by that name: ask by an address, or add the name to "
+        f"http.allowed_hosts host={shown}",
+    )
 
 
 def condition(accept: str, well: bool, reasons: Sequence[str], name: str) -> web.Response:

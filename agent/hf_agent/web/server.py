@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
 
-from hf_agent.config.listen_address import parse_listen_address
+from hf_agent.config.listen_address import TcpAddress, parse_listen_address
 from hf_agent.metrics import Metrics
 from hf_agent.web import answers
 from hf_agent.web.errors import WebServerError
+from hf_agent.web.host_names import ANY_NAME, HostNames
 from hf_agent.web.limits import Admission, Limits
 from hf_agent.web.page import SAFE_HEADERS, load_page
 from hf_agent.web.queries import StreamQuery
@@ -42,15 +43,21 @@ class WebServer:
         streams: Callable[[StreamQuery], tuple[list[dict[str, Any]], int]],
         refresh: Callable[[], None],
         limits: Limits | None = None,
+        host_names: Iterable[str] = (),
     ) -> None:
         """`listen` as in `http.listen`: "host:port", ":port", a Unix socket's path, or "" for none.
 
         `status` and `overview` give what `/api/` answers under their names, `streams` the rows that
         were asked for and how many match; `health` and `ready` give whether all is well, and why
-        not; `refresh` sets the gauges before they are shown. Raises `ValueError` when `listen` is
-        none of those.
+        not; `refresh` sets the gauges before they are shown. Who asks over TCP by a name that is
+        none of `host_names` is not told what the agent has to do with. Raises `ValueError` when
+        `listen` is none of those.
         """
         self._address = parse_listen_address(listen)
+        if isinstance(self._address, TcpAddress):
+            self._host_names = HostNames((self._address.host, *host_names))
+        else:
+            self._host_names = HostNames((ANY_NAME,))  # no browser reaches a Unix socket
         self._metrics = metrics
         self._health = health
         self._ready = ready
@@ -111,13 +118,13 @@ class WebServer:
             client_max_size=self._limits.body_bytes, middlewares=[self._first_request]
         )
         app.on_response_prepare.append(_harden)
-        app.router.add_get("/", self._get_page)
+        app.router.add_get("/", self._guarded(self._get_page))
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/healthz", self._get_health)
         app.router.add_get("/readyz", self._get_ready)
-        app.router.add_get("/api/status", self._get_status)
-        app.router.add_get("/api/overview", self._get_overview)
-        app.router.add_get("/api/streams", self._get_streams)
+        app.router.add_get("/api/status", self._guarded(self._get_status))
+        app.router.add_get("/api/overview", self._guarded(self._get_overview))
+        app.router.add_get("/api/streams", self._guarded(self._get_streams))
         return app
 
     @web.middleware
@@ -126,15 +133,35 @@ class WebServer:
             self._admission.has_asked(request.protocol)
         return await handler(request)
 
+    def _is_meant(self, request: web.Request) -> bool:
+        return self._host_names.know(request.headers.getall("Host", ()))
+
+    def _guarded(self, handler: _Handler) -> _Handler:
+        """The handler for those who ask by a name that this server is known by."""
+
+        async def guard(request: web.Request) -> web.StreamResponse:
+            if not self._is_meant(request):
+                return answers.unknown_name(request.headers.get("Host", ""))
+            return await handler(request)
+
+        return guard
+
     async def _get_metrics(self, request: web.Request) -> web.Response:
         self._refresh()
         return answers.metrics(self._metrics.registry, request.headers.get("Accept", ""))
 
     async def _get_health(self, request: web.Request) -> web.Response:
-        return answers.condition(request.headers.get("Accept", ""), *self._health(), "healthy")
+        return self._condition(request, *self._health(), "healthy")
 
     async def _get_ready(self, request: web.Request) -> web.Response:
-        return answers.condition(request.headers.get("Accept", ""), *self._ready(), "ready")
+        return self._condition(request, *self._ready(), "ready")
+
+    def _condition(
+        self, request: web.Request, well: bool, reasons: list[str], name: str
+    ) -> web.Response:
+        # A probe by any name learns what it must know; reasons tell names and places.
+        told = reasons if self._is_meant(request) else []
+        return answers.condition(request.headers.get("Accept", ""), well, told, name)
 
     async def _get_status(self, request: web.Request) -> web.Response:
         return answers.json(self._status())
