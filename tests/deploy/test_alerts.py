@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hf_agent.config.model import Config
 from support.agent_process import AgentProcess
 from support.prometheus import program
 from support.promql import Exported, exported, selectors, unknown_in
-from support.readme import ROOT
+from support.readme import ROOT, block
 
 FOLDER = ROOT / "deploy" / "prometheus"
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -123,6 +124,21 @@ def test_each_alert_says_how_bad_it_is_and_where_to_read_on(name: str) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+
+
+def test_the_command_of_the_page_makes_whole_addresses_of_all_links(tmp_path: Path) -> None:
+    made = tmp_path / "hf-agent-alerts.yaml"
+    command = block("docs/monitoring.md", "runbook-links", "sh")
+    assert "/etc/prometheus/hf-agent-alerts.yaml" in command
+    command = command.replace("/etc/prometheus/hf-agent-alerts.yaml", str(made))
+    subprocess.run(["bash", "-euc", command], cwd=ROOT, check=True, timeout=60)
+    documents = [yaml.safe_load(path.read_text()) for path in (made, FOLDER / "alerts.yaml")]
+    for rule in (each for group in documents[0]["groups"] for each in group["rules"]):
+        name, annotations = rule["alert"], rule["annotations"]
+        page = "https://git.example.org/hf-agent/blob/main/docs/runbook.md"
+        assert annotations["runbook_url"] == f"{page}#{name.lower()}"
+        annotations["runbook_url"] = f"docs/runbook.md#{name.lower()}"
+    assert documents[0] == documents[1], "nothing else was changed"
 
 
 def test_the_runbook_has_one_section_for_each_alert_in_their_order() -> None:

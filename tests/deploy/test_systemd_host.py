@@ -41,6 +41,9 @@ ln -s {prefix} /opt/hf-agent
 
 {install}
 
+# What the unit names as its documentation, and the page for a night without a network.
+test -r "{documentation}"
+test -r /usr/share/doc/hf-agent/docs/runbook.md
 stat -c '%n %a %U %G' /etc/hf-agent/agent.toml /etc/hf-agent/environment {directories}
 # There is no bucket here: the directory store, and no port that somebody else may have.
 sed -i /etc/hf-agent/agent.toml \
@@ -102,6 +105,7 @@ def test_a_host_installed_by_the_page_runs_the_agent_for_members_of_the_group(
         places=shlex.join([sys.prefix, sys.base_prefix, str(ROOT / "agent")]),
         prefix=shlex.quote(sys.prefix),
         install=block("docs/systemd.md", "systemd-install", "sh"),
+        documentation=UNIT.one("Unit", "Documentation").removeprefix("file://"),
         directories="/run/hf-agent /var/lib/hf-agent",
         user=setting("User"),
         group=setting("Group"),
