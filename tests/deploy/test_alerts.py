@@ -167,8 +167,18 @@ def test_metrics_of_the_runbook_are_exported() -> None:
 
 
 def test_links_within_the_runbook_lead_to_sections() -> None:
-    anchors = {title.lower() for title in sections()}
+    titles = re.findall(r"^##+ (.+)$", RUNBOOK, flags=re.M)
+    anchors = {title.lower().replace(" ", "-") for title in titles}
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= anchors
+
+
+def test_reasons_that_the_runbook_explains_are_those_that_are_counted() -> None:
+    for alert, metric in (
+        ("HfAgentRecordsRefused", "hf_agent_rejected_records_total"),
+        ("HfAgentConnectionsRefused", "hf_agent_refused_connections_total"),
+    ):
+        counted = exported().samples[metric]["reason"] - {"shutting_down"}
+        assert {each for each in counted if f"`{each}`" not in sections()[alert]} == set()
 
 
 def keys_of(struct: Any, prefix: str = "") -> set[str]:
