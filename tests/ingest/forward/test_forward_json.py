@@ -180,6 +180,22 @@ def test_ext_types_are_number_and_base64() -> None:
     }
 
 
+@pytest.mark.parametrize("code", [-128, -2, 127])
+def test_ext_types_that_msgpack_keeps_for_itself_are_written_like_others(code: int) -> None:
+    entry = b"\x92\x01\x81\xa1a\xd4" + bytes((code & 0xFF,)) + b"Z"
+    text = f'{{"time":"1970-01-01T00:00:01.000000000Z","a":{{"$ext":[{code},"Wg=="]}}}}'
+    assert line_of(entry) == text
+    for records in (1, 100):
+        lines = JsonLines("time", "").format(Slice(entry * records, records), b"t", b"")
+        assert lines.decode() == f"{text}\n" * records
+
+
+@pytest.mark.parametrize("data", [b"\xc7\x05\xff12345", b"\xd7\xff" + b"\xff" * 8])
+def test_a_timestamp_of_no_form_that_msgpack_knows_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"cannot be decoded: .*(timestamp|nanoseconds)"):
+        line_of(b"\x92\x01\x81\xa1a" + data)
+
+
 def test_float32_is_the_same_number() -> None:
     assert json.loads(line_of(b"\x92\x01\x81\xa1a\xca\x3d\xcc\xcc\xcd"))["a"] == 0.10000000149011612
 

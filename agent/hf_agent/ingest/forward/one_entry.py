@@ -9,7 +9,7 @@ import msgpack
 
 from hf_agent.ingest.forward.event_time import EVENT_TIME, time_text, unpack_event_time
 from hf_agent.ingest.forward.scan import malformed
-from hf_agent.ingest.forward.values import Pairs, json_value, unpack
+from hf_agent.ingest.forward.values import Ext, Pairs, json_value, unpack
 
 __all__ = ["Entry", "parse_entry", "time_value"]
 
@@ -71,7 +71,7 @@ def time_value(time: Any) -> Any:
     text = None
     if isinstance(time, msgpack.Timestamp):
         text = time_text(time.seconds, time.nanoseconds)
-    elif isinstance(time, msgpack.ExtType):
+    elif isinstance(time, Ext):
         text = time_text(*(unpack_event_time(time.data) or ()))
     elif time is not None:
         text = time_text(time)
@@ -79,7 +79,7 @@ def time_value(time: Any) -> Any:
 
 
 def _is_time(time: Any) -> bool:
-    if isinstance(time, msgpack.ExtType):
+    if isinstance(time, Ext):
         return time.code == EVENT_TIME and unpack_event_time(time.data) is not None
     if isinstance(time, bool):
         return False

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
-__all__ = ["MAX_DEPTH", "Pairs", "TooDeep", "base64", "json_value", "text_or_bytes", "unpack"]
+__all__ = [
+    "MAX_DEPTH",
+    "Ext",
+    "Pairs",
+    "TooDeep",
+    "base64",
+    "json_value",
+    "text_or_bytes",
+    "unpack",
+]
 
 MAX_DEPTH: Final = 100
 """Levels of maps and arrays that are written as such; many parsers of JSON take not many more."""
@@ -24,17 +33,30 @@ class Pairs(list[tuple[Any, Any]]):
     __slots__ = ()
 
 
+class Ext(NamedTuple):
+    """A value of an ext type, of whatever code: `msgpack.ExtType` refuses those below 0.
+
+    Those are reserved for types that msgpack may define one day; what comes is kept all the same.
+    """
+
+    code: int
+    data: bytes
+
+
 class TooDeep(Exception):
     """A value is nested deeper than `MAX_DEPTH`."""
 
 
 def unpack(data: memoryview | bytes) -> Any:
-    """The one value in `data`: maps are `Pairs`, str and bin are bytes.
+    """The one value in `data`: maps are `Pairs`, str and bin are bytes, ext is `Ext`.
 
-    Raises `ValueError` when it is not msgpack, or not one value.
+    But for ext type -1, msgpack's own timestamp. Raises `ValueError` when it is not msgpack, or not
+    one value.
     """
     try:
-        return msgpack.unpackb(data, raw=True, object_pairs_hook=Pairs, strict_map_key=False)
+        return msgpack.unpackb(
+            data, raw=True, object_pairs_hook=Pairs, strict_map_key=False, ext_hook=Ext
+        )
     except (msgpack.UnpackException, TypeError, OverflowError) as error:
         raise ValueError(f"not msgpack: {error}") from error
 
@@ -53,7 +75,7 @@ def json_value(value: Any, depth: int = 0) -> Any:
         return [json_value(element, depth + 1) for element in value]
     if isinstance(value, msgpack.Timestamp):
         return {"$ext": [-1, base64(value.to_bytes())]}
-    if isinstance(value, msgpack.ExtType):
+    if isinstance(value, Ext):
         return {"$ext": [value.code, base64(value.data)]}
     return value
 
