@@ -97,6 +97,21 @@ def test_promtool_does_find_a_name_against_the_rules() -> None:
 # -- rules, tests and runbook in step ---------------------------------------------------------
 
 
+def test_there_is_an_alert_for_each_way_in_which_an_agent_needs_somebody() -> None:
+    assert set(RULES) >= {
+        "HfAgentRecordsRefused",
+        "HfAgentFlushFailing",
+        "HfAgentUnflushedTooOld",
+        "HfAgentWalAbove80Percent",
+        "HfAgentWalDiskFilling",
+        "HfAgentConflict",
+        "HfAgentCorruption",
+        "HfAgentDown",
+        "HfAgentRestartLoop",
+    }
+    assert "predict_linear(" in RULES["HfAgentWalDiskFilling"]["expr"]
+
+
 def test_each_alert_has_cases_in_which_it_fires_and_cases_in_which_it_does_not() -> None:
     tests = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]

@@ -1,5 +1,7 @@
 """A real Prometheus scrapes a real agent whose store goes away: the right alerts, and no others.
 
+The dashboard's expressions are asked of it as well.
+
 Takes about four minutes: set HF_AGENT_LIVE_ALERTS=1 to run it. The rules are the ones in deploy/,
 sixty times as fast: a minute of theirs is a second here.
 """
@@ -13,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -40,6 +43,15 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def dashboard(job: str, instance: str) -> Iterator[tuple[str, str]]:
+    """The title of each panel and what it asks for, with the choices of whoever looks put in."""
+    path = ROOT / "deploy" / "grafana" / "dashboard.json"
+    for panel in json.loads(path.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            expression = target["expr"].replace("$__rate_interval", "30s")
+            yield panel["title"], expression.replace("$job", job).replace("$instance", instance)
 
 
 @contextmanager
@@ -152,6 +164,13 @@ def test_the_right_alerts_fire_while_the_store_is_away_and_clear_when_it_is_back
             stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
             until_firing("HfAgentRecordsRefused")
         assert firing() == {"HfAgentRecordsRefused"}
+        # Whoever looks at the dashboard now sees something in every panel.
+        empty = {
+            title: expression
+            for title, expression in dashboard("hf-agent", f"127.0.0.1:{port}")
+            if not (prometheus.ask(f"query?query={quote(expression)}") or {}).get("result")
+        }
+        assert empty == {}
         assert '"code": "frame_too_large"' in agent.log_text()
         until_clear()
 

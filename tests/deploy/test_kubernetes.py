@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,22 @@ def test_the_init_container_hands_the_directories_over_with_chown_alone(
     assert context["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
+
+
+def test_the_init_container_gets_by_with_chown_alone(manifests: Manifests, tmp_path: Path) -> None:
+    program, user, *paths = manifests.init["command"]
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can take capabilities away, with setpriv")
+    # As root with that one capability; what the container drops cannot be had back.
+    only = ("setpriv", "--bounding-set=-all,+chown", "--inh-caps=-all", "--no-new-privs")
+    places = [tmp_path / path.strip("/") for path in paths]
+    for made in places:
+        made.mkdir(parents=True)
+    for _ in range(2):  # as the kubelet makes them, and as the agent of before has left them
+        subprocess.run([*only, program, user, *map(str, places)], check=True, timeout=60)
+        for place in places:
+            assert (place.stat().st_uid, place.stat().st_gid) == (10001, 10001)
+            place.chmod(0o700)
 
 
 def test_the_agent_is_as_restricted_as_pods_can_be(manifests: Manifests) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from typing import Any
 import pytest
 
 from hf_agent.cli.main import main
-from hf_agent.client import Client, fresh_producer
+from hf_agent.client import AsyncClient, Client, fresh_producer
+from hf_agent.clock import SystemClock
+from hf_agent.config import load
+from hf_agent.metrics import Metrics
+from hf_agent.service.agent import Agent
+from hf_agent.service.exit_status import ExitStatus
+from hf_agent.wal import OsDisk
+from hf_agent.wal.disk import Buffer
 from support.agent_process import AgentProcess
 from support.containers import read_container
 from support.moto_s3 import MotoS3, moto_s3
@@ -189,6 +197,7 @@ def test_a_store_that_is_away_until_the_log_is_full(
     failing = Section("HfAgentFlushFailing", agent)
     paused = Section("HfAgentIngestionPaused", agent)
     full = Section("HfAgentWalAbove80Percent", agent)
+    growing = Section("HfAgentWalFilling", agent)
     old = Section("HfAgentUnflushedTooOld", agent)
 
     def fill() -> None:
@@ -221,6 +230,8 @@ def test_a_store_that_is_away_until_the_log_is_full(
             assert size > 0.8 * full.metric("hf_agent_wal_max_size_bytes")
             row = full.stream("app", "unflushed_bytes", "oldest_unflushed_timestamp", "error")
             assert row["unflushed_bytes"] > 1_000_000 and row["error"]
+            received = growing.metric("hf_agent_received_bytes_total", labels='{protocol="append"}')
+            assert received > 100 * growing.metric("hf_agent_flush_bytes_total")
             row = old.stream("app", "oldest_unflushed_timestamp", "error")
             assert row["oldest_unflushed_timestamp"] > 0 and row["error"]
 
@@ -394,6 +405,49 @@ def test_damage_in_the_log_of_a_running_agent(tmp_path: Path, terminal: Terminal
         # Starts that failed and the one that did not are what the section of the loop looks at.
         loop = Section("HfAgentRestartLoop", agent)
         assert loop.logged("WAL recovered")[loop.says("seconds")] >= 0
+
+
+class SlowDisk(OsDisk):
+    """Each sync takes `SECONDS` longer, as on a disk that is shared with something that writes."""
+
+    SECONDS = 0.3
+
+    def fdatasync(self, fd: int) -> None:
+        threading.Event().wait(self.SECONDS)
+        super().fdatasync(fd)
+
+    def pwritev_sync(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        threading.Event().wait(self.SECONDS)
+        return super().pwritev_sync(fd, buffers, offset)
+
+
+async def test_a_disk_that_syncs_slowly(tmp_path: Path) -> None:
+    process = AgentProcess(tmp_path / "a", flush=QUICK)
+    metrics = Metrics()
+    agent = Agent(
+        load(process.config),
+        clock=SystemClock(),
+        rng=random.Random(1),
+        metrics=metrics,
+        disk=SlowDisk(),
+    )
+    await agent.start()
+    async with AsyncClient(process.append_socket, fresh_producer()) as client:
+        for _ in range(3):
+            await client.append("app", b"x\n")
+            await client.wait_acknowledged()
+    await agent.stop(ExitStatus.DONE)
+    text = Section("HfAgentAppendSlow", process).text
+    assert (
+        "`histogram_quantile(0.99, rate(hf_agent_wal_sync_duration_seconds_bucket[10m]))`" in text
+    )
+    assert "as slow means the disk" in text
+    value = metrics.registry.get_sample_value
+    for name in ("hf_agent_append_duration_seconds", "hf_agent_wal_sync_duration_seconds"):
+        # Nothing, or next to nothing, was faster than the disk.
+        count, faster = value(f"{name}_count"), value(f"{name}_bucket", {"le": "0.25"})
+        assert count is not None and faster is not None
+        assert count - faster >= 3
 
 
 def test_a_disk_that_has_no_room_for_the_log(tmp_path: Path) -> None:
