@@ -290,6 +290,30 @@ async def test_events_for_another_stream_close_the_connection_after_what_came_be
         assert setup.rejected("stream_not_allowed") == 1
 
 
+async def test_messages_for_another_stream_go_to_the_fallback_stream_if_that_is_allowed(
+    tmp_path: Path,
+) -> None:
+    wire = b"<14>web: 1\n<14>other: 2\n<14>web: 3\n"
+    for patterns, answer in (
+        (("log/web", "syslog-fallback"), b""),
+        (("log/web",), b"error stream_not_allowed: "),
+    ):
+        access = {"allow_streams": patterns}
+        async with listening(
+            tmp_path, protocol="syslog", stream="log/{app_name}", access=access
+        ) as setup:
+            reader, writer = await asyncio.open_unix_connection(str(setup.path))
+            writer.write(wire)
+            writer.write_eof()
+            said = await everything(reader)
+            writer.close()
+            assert said.startswith(answer) and bool(said) == bool(answer)
+            fallback = b"" if answer else b"<14>other: 2\n"
+            assert setup.sink.content("syslog-fallback") == fallback
+            assert setup.sink.content("log/web") == b"<14>web: 1\n<14>web: 3\n"
+            assert setup.rejected("stream_not_allowed") == bool(answer)
+
+
 def test_decisions_are_made_once_and_a_bounded_number_is_kept() -> None:
     asked: list[str] = []
 

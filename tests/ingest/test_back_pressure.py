@@ -8,9 +8,12 @@ import socket
 import struct
 from pathlib import Path
 
+import pytest
+
 from hf_agent.ingest.budget import PATIENCE, ReceiveBudget
 from hf_agent.ingest.receive_buffer import SMALLEST
 from hf_agent.metrics import Metrics
+from support.forward_wire import packed
 from support.listening import listening
 from support.manual_clock import ManualClock
 from support.wire import Wire, frame
@@ -140,6 +143,51 @@ async def test_memory_for_incomplete_messages_is_bounded_over_all_connections(
         assert setup.sink.content("app") == payload * 6
         for wire in wires:
             await wire.close()
+
+
+def unfinished(protocol: str, nbytes: int) -> tuple[bytes, bytes]:
+    """A record of so many bytes, as a client sends it: all but its end, and the end."""
+    text = b"x" * nbytes
+    if protocol == "append":
+        record = frame("hello", 1, {}) + frame("append", 1, "app", text)
+    elif protocol == "forward":
+        record = packed("app", [1, {"m": text.decode()}])
+    else:
+        record = text + b"\n"
+    return record[:-1], record[-1:]
+
+
+@pytest.mark.parametrize("protocol", ["append", "lines", "forward", "syslog"])
+async def test_clients_that_stop_inside_a_record_hold_bounded_memory_together(
+    tmp_path: Path, protocol: str
+) -> None:
+    """16 begin 300 KiB each, with 1 MiB for all of them: in the end all of it arrives."""
+    limit, number, nbytes = 1 << 20, 16, 300 << 10
+    async with listening(
+        tmp_path, protocol=protocol, budget_bytes=limit, clock=ManualClock()
+    ) as setup:
+        begin, end = unfinished(protocol, nbytes)
+        writers = []
+        most = 0
+        for _ in range(number):
+            _, writer = await asyncio.open_unix_connection(str(setup.path))
+            writer.write(begin)
+            writers.append(writer)
+        async with asyncio.timeout(60):
+            while not setup.budget.waiting:
+                most = max(most, setup.budget.held)
+                await asyncio.sleep(0.001)
+            for writer in writers:
+                writer.write(end)
+                writer.write_eof()
+            while setup.sink.records("app") < number:
+                most = max(most, setup.budget.held)
+                await asyncio.sleep(0.001)
+        # One of them may go beyond the limit, in a buffer of twice its message at most.
+        assert most <= limit + 2 * nbytes + number * SMALLEST
+        assert setup.sink.content("app").count(b"x") == number * nbytes
+        for writer in writers:
+            writer.close()
 
 
 async def test_who_holds_memory_and_stands_still_is_told_to_go_for_those_who_wait(

@@ -10,6 +10,7 @@ import pytest
 
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.rate_limits import MAX_STREAM_BUCKETS, RateLimits
+from hf_agent.ingest.receive_buffer import LARGEST
 from hf_agent.metrics import Metrics
 from support.forward_wire import Peer, packed
 from support.listening import Setup, SocketConfig, listening
@@ -104,6 +105,36 @@ async def test_connections_that_append_to_one_stream_share_its_rate(tmp_path: Pa
         await other.close()
         await clock.advance(60)
         assert throttled(setup, "stream_rate")[0] == 0
+
+
+@pytest.mark.parametrize("protocol", ["lines", "forward", "syslog"])
+async def test_the_rate_of_a_stream_holds_for_other_protocols_but_for_one_append_of_each(
+    tmp_path: Path, protocol: str
+) -> None:
+    clock = ManualClock()
+    rate = burst = 64 * KIB
+    access = {"stream_bytes_per_second": rate, "stream_burst_bytes": burst}
+    async with listening(tmp_path, protocol=protocol, clock=clock, access=access) as setup:
+        piece = b"x" * (KIB - 1) + b"\n"
+        if protocol == "forward":
+            piece = packed("app", [1, {"m": "x" * KIB}])
+        peers = [await Peer.connect(setup.path) for _ in range(2)]
+        for peer in peers:
+            peer.send_bytes(piece * KIB)
+        for second in range(60):
+            await until(
+                lambda: (
+                    throttled(setup, "stream_rate")[0] == 2 or setup.sink.records("app") == 2 * KIB
+                )
+            )
+            taken = len(setup.sink.content("app"))
+            assert taken <= burst + rate * second + 2 * LARGEST
+            await clock.advance(1.0)
+            await asyncio.sleep(0.001)
+        await until(lambda: setup.sink.records("app") == 2 * KIB)
+        assert throttled(setup, "stream_rate")[1] >= 20
+        for peer in peers:
+            await peer.close()
 
 
 async def test_what_was_read_is_taken_at_a_stop_and_after_the_client_left(tmp_path: Path) -> None:
