@@ -115,7 +115,7 @@ def test_a_good_configuration_is_ok(
     assert capsys.readouterr().out == f"configuration {path}: ok\n"
     assert main(["--config", path, "check-config", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"what": f"configuration {path}", "ok": True, "fault": ""}
+        {"what": f"configuration {path}", "ok": True, "fault": "", "note": ""}
     ]
     assert list(tmp_path.iterdir()) == []
 

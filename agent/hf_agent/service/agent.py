@@ -196,6 +196,7 @@ class Agent:
             "listen": [
                 {"path": listen.path, "protocol": listen.protocol} for listen in self.config.listen
             ],
+            "http": self._web.address,
         }
         if self._core is not None:
             status.update(self._core.status())

@@ -74,6 +74,13 @@ class WebServer:
         self.port = 0
         """The TCP port in use once it is started; 0 for none."""
 
+    @property
+    def address(self) -> str:
+        """Where it listens, as in `http.listen`, with the port that was chosen for port 0."""
+        if isinstance(self._address, TcpAddress):
+            return str(TcpAddress(self._address.host, self.port or self._address.port))
+        return str(self._address or "")
+
     async def start(self) -> None:
         """Listen and answer. Raises `WebServerError`."""
         if self._address is None:

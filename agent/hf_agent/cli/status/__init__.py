@@ -1,0 +1,1 @@
+"""What `hf-agent status` shows on a terminal: looks at an agent, and what is drawn of them."""
