@@ -80,6 +80,50 @@ def test_the_handler_of_python(agent: AgentProcess, kind: str) -> None:
     assert stored(agent, kind) == expected
 
 
+def as_dev_log(path: Path, *command: str) -> list[str]:
+    """Runs a command where `/dev/log` is this socket, in a mount namespace of its own."""
+    script = 'mount -t tmpfs none /dev && ln -s "$0" /dev/log && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(path), *command]
+
+
+def may_have_dev_log() -> bool:
+    """Whether this user may make one."""
+    try:
+        return not subprocess.run(as_dev_log(Path("/"), "true"), capture_output=True).returncode
+    except FileNotFoundError:
+        return False
+
+
+DEV_LOG = pytest.mark.skipif(not may_have_dev_log(), reason="no mount namespaces for this user")
+SYSLOG = """
+import syslog
+syslog.openlog("web", 0, syslog.LOG_LOCAL0)
+for number in range(500):
+    syslog.syslog(syslog.LOG_ALERT, f"{number} grün, \\\\n and <13>: 5 x")
+"""
+"""For Python: `syslog(3)` of the C library, which knows no other socket than `/dev/log`."""
+
+
+@DEV_LOG
+@pytest.mark.parametrize("kind", ["stream", "datagram"])
+def test_the_c_librarys_syslog_writes_to_the_socket_as_dev_log(
+    agent: AgentProcess, kind: str
+) -> None:
+    path = agent.folder / f"{kind}.sock"
+    subprocess.run(as_dev_log(path, sys.executable, "-c", SYSLOG), check=True, timeout=60)
+    if shutil.which("logger"):
+        subprocess.run(
+            as_dev_log(path, "logger", "-p", "local0.alert", "-t", "web", f"500 {TEXT}"),
+            check=True,
+            timeout=60,
+        )
+    lines = stored(agent, kind)
+    assert len(lines) == (501 if shutil.which("logger") else 500)
+    for number, line in enumerate(lines):
+        pattern = rb"<129>" + TIME_3164 + rb" web: " + re.escape(f"{number} {TEXT}".encode())
+        assert re.fullmatch(pattern, line), line
+
+
 @pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
 def test_socat_is_told_by_the_end_of_file(agent: AgentProcess) -> None:
     wire = b"".join(b"<14>socat: %d\n" % number for number in range(2000)) + b"6 <14>ab"

@@ -18,6 +18,8 @@ import pytest
 import uvloop
 
 from hf_agent.clock import SystemClock
+from hf_agent.config import Syslog
+from hf_agent.ingest import syslog_datagrams
 from hf_agent.ingest.budget import ReceiveBudget
 from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.producers import ProducerRegistry
@@ -138,6 +140,67 @@ async def _flooded(folder: Path, protocol: str, *, same_socket: bool) -> int:
             await listener.close()
         await budget.close()
     return worst
+
+
+def test_of_datagrams_that_wait_one_turns_are_read_before_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel queues fewer of them than a turn's 256, so the turn is made shorter here."""
+    turn = 4
+    monkeypatch.setattr(syslog_datagrams, "_DATAGRAMS_A_TURN", turn)
+    flooded = SocketConfig(
+        str(tmp_path / "flood.sock"),
+        protocol="syslog",
+        stream="flood",
+        syslog=Syslog(socket="datagram"),
+    )
+    waiting_one = SocketConfig(str(tmp_path / "polite.sock"), protocol="lines", stream="polite")
+    message = b"<14>" + b"x" * 95
+
+    async def scenario() -> tuple[int, int]:
+        sink, metrics, clock = CountingSink(), Metrics(), SystemClock()
+        budget = ReceiveBudget(64 << 20, metrics, clock)
+        listeners = [
+            Listener(
+                config, sink, metrics, budget, clock, producers=ProducerRegistry(), node="node-1"
+            )
+            for config in (flooded, waiting_one)
+        ]
+        for listener in listeners:
+            await listener.start()
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood,
+            socket.socket(socket.AF_UNIX) as polite,
+        ):
+            flood.connect(flooded.path)
+            polite.connect(waiting_one.path)
+            async with asyncio.timeout(20):
+                while listeners[1].connections < 1:
+                    await asyncio.sleep(0.001)
+            # From here on the loop stands still until all that is sent waits in the sockets.
+            flood.setblocking(False)
+            sent = 0
+            try:
+                while True:
+                    flood.send(message)
+                    sent += 1
+            except BlockingIOError:
+                pass
+            polite.sendall(b"line\n")
+            async with asyncio.timeout(20):
+                await sink.polite_taken.wait()
+                at_polite = sink.at_polite
+                while sink.bytes["flood"] < sent * (len(message) + 1):
+                    await asyncio.sleep(0.001)
+        for listener in listeners:
+            await listener.close()
+        await budget.close()
+        return sent, at_polite // (len(message) + 1)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sent, before = runner.run(scenario())
+    assert sent > turn, "or else nothing is shown"
+    assert before <= turn
 
 
 def test_a_connection_reads_one_buffer_a_turn_however_much_waits_in_its_socket(
