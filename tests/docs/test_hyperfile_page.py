@@ -6,6 +6,7 @@ import ast
 import contextlib
 import inspect
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from hf_agent import hyperfile
+from support.newcomer import Newcomer
+from support.readme import block
 
 PAGE = Path(__file__).parents[2] / "docs" / "hyperfile.md"
 
@@ -50,7 +53,7 @@ async def test_the_examples_print_what_the_page_says(
         found, [*found[1:], ("", "", 0)], strict=True
     ):
         if language != "python":
-            assert language == "text"
+            assert language in ("text", "sh")
             continue
         printed = await run(source, line, names)
         assert printed == (expected if following == "text" else ""), f"line {line}"
@@ -65,3 +68,13 @@ def test_the_page_names_every_function_of_the_file_api() -> None:
             assert f"{name}" in text, name
     for name in ("copy", "diff", "remove", "rollback", "list_checkpoints"):
         assert f"{name}" in text
+
+
+def test_the_commands_do_to_a_container_what_their_comments_say(tmp_path: Path) -> None:
+    newcomer = Newcomer(tmp_path)
+    newcomer.environment["PATH"] = f"{newcomer.programs}:{os.environ['PATH']}"
+    shown = newcomer.paste(block("docs/hyperfile.md", "hyperfile-commands", "sh"))
+    assert shown.endswith("\none\ntwo\n")
+    assert re.findall(r"^checkpoint (\d+):", shown, re.M) == ["1", "2", "3", "2", "3"]
+    assert re.search(r"^size +7$", shown, re.M)
+    assert list((tmp_path / "copies").rglob("notes")) == []

@@ -56,3 +56,11 @@ def test_every_command_that_readme_names_is_there() -> None:
     assert {"append", "ls", "log", "cat", "tail", "check-config"} <= named
     assert isinstance(cli, LazyGroup)
     assert named <= set(cli.lazy)
+
+
+def test_every_command_that_is_there_is_named_on_a_page() -> None:
+    assert isinstance(cli, LazyGroup)
+    text = "".join(page.read_text() for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    # To run the agent is the command without a subcommand, too, and is shown as that.
+    left = {name for name in cli.lazy if not re.search(rf"\bhf-agent {name}\b", text)}
+    assert left <= {"run"}
