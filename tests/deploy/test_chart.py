@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from hf_agent import __version__
-from support.manifests import CHART, MONITORING, OVERLAYS, Manifests, helm, refusal
+from support.manifests import CHART, MONITORING, OVERLAYS, Manifests, helm, lint, refusal
 from support.readme import ROOT
 
 URL = "config.store.url=s3://bucket/logs"
@@ -44,6 +44,11 @@ def test_the_recommended_values_and_the_examples_fit_the_schema() -> None:
         jsonschema.validate(
             yaml.safe_load((CHART / "examples" / f"{name}.yaml").read_text()), SCHEMA
         )
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_helm_has_nothing_to_warn_of(name: str) -> None:
+    assert "0 chart(s) failed" in lint(CHART / "examples" / f"{name}.yaml")
 
 
 def test_every_value_is_documented_and_every_key_of_the_schema_is_a_value() -> None:

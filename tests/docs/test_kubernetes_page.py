@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from support.manifests import CHART, KUBERNETES, Manifests, helm, kustomize
-from support.readme import ROOT
+from support.manifests import CHART, KUBERNETES, MONITORING, Manifests, helm, kustomize
+from support.readme import ROOT, block
 
 PAGE = ROOT / "docs" / "kubernetes.md"
 MIB, GIB = 1 << 20, 1 << 30
@@ -36,6 +38,20 @@ def test_the_numbers_are_what_the_manifests_set(manifests: Manifests, tmp_path: 
         "flush.shutdown_timeout": f"{config.flush.shutdown_timeout:g} s",
         "terminationGracePeriodSeconds": f"{grace} s",
         "wal.max_bytes": f"{config.wal.max_bytes // GIB} GiB",
+    }
+
+
+def test_the_alerts_of_the_page_are_those_of_the_chart() -> None:
+    command, last = block("docs/kubernetes.md", "kubernetes-alerts", "sh").rsplit("|", 1)
+    assert last.split() == ["kubectl", "apply", "--filename", "-"]
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    made = yaml.safe_load(done.stdout)
+    settings = ("config.store.url=s3://bucket/logs",)
+    charts = helm((), *settings, kinds=MONITORING).one("PrometheusRule")
+    assert {key: made[key] for key in ("apiVersion", "kind", "spec")} == {
+        key: charts[key] for key in ("apiVersion", "kind", "spec")
     }
 
 

@@ -82,6 +82,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 
 def test_a_command_that_is_not_there_would_be_found() -> None:
+    assert len(commands(ROOT / "docs" / "runbook.md")) > 10
     assert wrong_with(["flsh"]) == "flsh"
     assert wrong_with(["wal", "mend", "DIR"]) == "mend"
     assert wrong_with(["wal", "repair", "--dryrun", "DIR"]) == "--dryrun"

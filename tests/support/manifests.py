@@ -23,6 +23,7 @@ __all__ = [
     "Manifests",
     "helm",
     "kustomize",
+    "lint",
     "refusal",
 ]
 
@@ -140,15 +141,31 @@ def refusal(*settings: str) -> str:
     return done.stderr
 
 
-def _template(
-    values: Sequence[Path], settings: Sequence[str], kinds: Sequence[str], release: str
-) -> subprocess.CompletedProcess[str]:
+def lint(values: Path) -> str:
+    """What Helm says of the chart with these values; fails where it warns."""
+    done = subprocess.run(
+        [_helm(), "lint", "--strict", str(CHART), "--values", str(values)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _helm() -> str:
     program = os.environ.get("HF_AGENT_HELM") or shutil.which("helm")
     if program is None:
         pytest.skip("helm is not installed: name it in HF_AGENT_HELM")
+    return program
+
+
+def _template(
+    values: Sequence[Path], settings: Sequence[str], kinds: Sequence[str], release: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *(program, "template", release, str(CHART), "--namespace", "logging"),
+            *(_helm(), "template", release, str(CHART), "--namespace", "logging"),
             # A helm that is built from its module believes in a cluster of long ago.
             *("--kube-version", "1.31.0"),
             *(part for each in values for part in ("--values", str(each))),
