@@ -126,3 +126,15 @@ def test_messages_on_the_page_of_troubles_are_the_agents_own() -> None:
         if len(part.strip()) > 6 and part.strip(" ;:") not in SOURCE
     }
     assert missing == set()
+
+
+def test_every_variable_that_makes_tests_do_more_is_on_the_page_of_contributors() -> None:
+    sources = [*(ROOT / "tests").rglob("*.py"), ROOT / ".ci" / "run"]
+    used = {
+        name
+        for path in sources
+        for name in re.findall(r"\bHF_[A-Z][A-Z0-9_]*\b", path.read_text())
+        if path != Path(__file__)
+    }
+    pages = "".join(page.read_text() for page in [*PAGES, ROOT / "config" / "agent.toml"])
+    assert {name for name in used if f"{name}" not in pages} == set()
