@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,20 +72,56 @@ def test_a_script_names_the_command_and_asks_by_its_variable(
     assert f"_HF_AGENT_COMPLETE={shell}_complete" in text
 
 
-def test_bash_completes_by_its_script() -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("bash is not installed")
+ASKED = {
+    "bash": r"""
+        source <(hf-agent completion bash)
+        COMP_WORDS=({words}) COMP_CWORD={last}
+        _hf_agent_completion hf-agent && printf '%s\n' "${{COMPREPLY[@]}}"
+    """,
+    # Its line editor is not there: these two are what the script hands its findings to.
+    "zsh": """
+        compdef() {{ :; }}
+        _describe() {{ local name=${{@[-2]}}; print -rl -- "${{(@P)name}}"; }}
+        compadd() {{ local name=${{@[-1]}}; print -rl -- "${{(@P)name}}"; }}
+        source <(hf-agent completion zsh)
+        words=({words}) CURRENT=$(({last} + 1))
+        _hf_agent_completion
+    """,
+    "fish": """
+        hf-agent completion fish | source
+        complete -C "{line}"
+    """,
+}
+"""What has each shell complete the last of some words by its own script."""
+
+BARE = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish", "--no-config"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("hf-agent wal ins", {"inspect"}),
+        ("hf-agent config example --store ''", {"directory", "s3"}),
+        ("hf-agent status --wa", {"--watch"}),
+    ],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes_by_its_script(shell: str, words: str, answer: set[str]) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
     if not PROGRAM.exists():
         pytest.skip(f"the command is not installed as {PROGRAM}")
-    asked = (
-        "source <(hf-agent completion bash) && COMP_WORDS=(hf-agent wal ins) COMP_CWORD=2 && "
-        '_hf_agent_completion hf-agent && printf "%s\\n" "${COMPREPLY[@]}"'
+    script = ASKED[shell].format(
+        words=words, last=len(words.split()) - 1, line=words.removesuffix("''")
     )
     done = subprocess.run(
-        ["bash", "--norc", "-c", asked],
+        [*BARE[shell], "-c", script],
         env={**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("inspect\n", "")
+    assert done.stderr == ""
+    # Some show the line of help behind what they complete.
+    found = {re.split(r"[:\t]", line)[0] for line in done.stdout.splitlines()}
+    assert found == answer
