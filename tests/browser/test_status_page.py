@@ -263,6 +263,10 @@ def test_ten_thousand_streams_are_a_page_of_fifty_that_can_be_searched(watched: 
         assert page.inner_text("#page") == "1–50"
         page.click("#next")
         until(page, "document.getElementById('page').textContent === '51–100'")
+        # In order of all names, not of those on this page.
+        for name in ("team-0/app-00000", "team-6/app-09995"):
+            page.locator("#stream-heads button", has_text="Stream").first.click()
+            until(page, f"document.querySelector('#stream-rows th').textContent === {name!r}")
         page.fill("#search", "APP-0012")
         until(page, "document.getElementById('found').textContent === '10 streams'")
         assert sorted(name[-5:] for name in names(page)) == [f"{i:05}" for i in range(120, 130)]

@@ -121,6 +121,56 @@ def test_a_misspelt_key_is_told_the_nearest_with_its_line(shell: Shell) -> None:
     )
 
 
+def test_text_without_quotes_is_told_of_them(shell: Shell) -> None:
+    path = shell.folder / "agent.toml"
+    path.write_text("[[listen]]\npath = /run/hf-agent/a.sock\n")
+    assert shell("run", "--config", str(path)) == (
+        78,
+        (
+            f"{path}:2: path = /run/hf-agent/a.sock: not valid TOML: invalid value; "
+            'text stands in quotes: "..."'
+        ),
+    )
+
+
+def test_a_port_that_another_program_has_is_told_with_the_key_to_change(shell: Shell) -> None:
+    path = Path(shell.config())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        path.write_text(path.read_text().replace('listen = ""', f'listen = "{address}"'))
+        assert shell("run", "--config", str(path), "--log-level", "error") == (
+            78,
+            (
+                "cannot serve HTTP: address already in use; another process listens there: stop "
+                f"it, or change http.listen listen={address}"
+            ),
+        )
+
+
+def test_a_bucket_without_credentials_says_that_there_are_none(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(shell.folder))
+    assert shell("ls", "s3://bucket/logs", "--region", "us-east-1") == (
+        69,
+        (
+            "list failed: no usable credentials: unable to locate credentials; provide them, they "
+            "are looked up again bucket=bucket"
+        ),
+    )
+
+
+def test_a_place_without_a_container_is_told_what_is_missing(shell: Shell) -> None:
+    uri = f"file://{shell.folder}/none"
+    for command in ("cat", "stat", "tail", "verify"):
+        status, line = shell(command, uri)
+        assert status == 1
+        assert line == f"no container here: it has no inode object uri={uri}", command
+
+
 def test_a_variable_that_is_not_set_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_AGENT_BUCKET", raising=False)
     status, line = shell("check-config", "--config", shell.config("s3://${HF_AGENT_BUCKET}/logs"))

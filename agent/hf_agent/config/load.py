@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ __all__ = ["load", "parse"]
 
 _MAX_BYTES = 1 << 20
 """No hand-written configuration comes near it; a wrong file (a log, a device) soon passes it."""
+
+_BARE_TEXT = re.compile(r"=\s*[A-Za-z/.~$]")
+"""The commonest fault of all: a path or a name as it stands on a command line."""
 
 
 def load(path: str | os.PathLike[str], environment: Mapping[str, str] | None = None) -> Config:
@@ -70,4 +74,5 @@ def _syntax(source: str, text: str, what: str) -> str:
     if place.startswith("line "):
         number = int(place.removeprefix("line ").split(",")[0])
     shown = lines[number - 1].strip() if 0 < number <= len(lines) else ""
-    return f"{source}:{number}: {shown}: not valid TOML: {message[:1].lower()}{message[1:]}"
+    advice = '; text stands in quotes: "..."' if _BARE_TEXT.search(shown) else ""
+    return f"{source}:{number}: {shown}: not valid TOML: {message[:1].lower()}{message[1:]}{advice}"
