@@ -17,6 +17,8 @@ from structlog.testing import capture_logs
 from hf_agent.config import Forward, ForwardUser
 from hf_agent.ingest.connection import Wait
 from hf_agent.ingest.forward.chunk import SLICE_BYTES
+from hf_agent.ingest.forward_connection import ForwardConnection
+from hf_agent.ingest.receive_buffer import LARGEST
 from hf_agent.ingest.sink import WHOLE_CHUNK, Rejected
 from support.forward_wire import Peer, event_time, pack, packed, stream_of
 from support.listening import Setup, listening
@@ -554,9 +556,51 @@ async def test_a_peer_that_does_not_read_its_acknowledgements_is_not_read_from(
         connection.close()
 
 
+SMALL_CHUNKS = {
+    "nothing": pack(["app.web", [], {"chunk": "c" * 1000}]),
+    "known": packed("app.web", [1, {}], chunk="c" * 1000),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL_CHUNKS)
+async def test_acknowledgements_that_wait_for_the_disk_are_bounded(
+    tmp_path: Path, kind: str
+) -> None:
+    """Messages that add nothing to the log are not held back by what the log has room for."""
+    async with listening(tmp_path, protocol="forward", stream="") as setup:
+        setup.sink.durability_held = setup.sink.one_batch = True
+        total = 8000
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(connection, str(setup.path))
+            first = packed("app.web", [1, {}], chunk="c" * 1000)
+            messages = first + SMALL_CHUNKS[kind] * (total - 1)
+            sending = asyncio.create_task(loop.sock_sendall(connection, messages))
+            await until(lambda: _waits_for(setup, Wait.REQUESTS))
+            (forward,) = setup.listener._endpoint.connections
+            assert isinstance(forward, ForwardConnection)
+            assert sum(len(acks) for _, acks in forward._due) <= (1 << 20) + LARGEST
+            assert not sending.done()
+            setup.sink.durability_held = setup.sink.one_batch = False
+            setup.sink.make_durable()
+            expected = pack({"ack": "c" * 1000}) * total
+            received = bytearray()
+            async with asyncio.timeout(60):
+                while len(received) < len(expected):
+                    received += await loop.sock_recv(connection, 1 << 20)
+            await sending
+            assert received == expected
+            assert len(rows(setup)) == 1
+
+
 def _is_not_read_by(setup: Setup) -> bool:
+    return _waits_for(setup, Wait.OUTPUT)
+
+
+def _waits_for(setup: Setup, wait: Wait) -> bool:
     connections: Any = setup.listener._endpoint.connections
-    return any(Wait.OUTPUT in connection._waits for connection in connections)
+    return any(wait in connection._waits for connection in connections)
 
 
 # The handshake.

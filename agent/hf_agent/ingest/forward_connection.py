@@ -41,6 +41,8 @@ __all__ = ["ForwardConnection"]
 _SALT_BYTES: Final = 16
 _ACK: Final = b"\x81\xa3ack"
 """A map of one pair, whose value is the chunk's id as it came."""
+_MOST_DUE: Final = 1 << 20
+"""Bytes of acknowledgements that wait for the disk, after which a connection waits, too."""
 
 
 class ForwardConnection(Connection):
@@ -61,6 +63,7 @@ class ForwardConnection(Connection):
         self._appends = 0
         self._due: deque[tuple[int, bytes]] = deque()
         """Acknowledgements to be sent once the append of this number is durable."""
+        self._due_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -192,7 +195,7 @@ class ForwardConnection(Connection):
             return
         self._append_group()
         self._appends += 1
-        self._due.append((self._appends, _ack(events)))
+        self._owe(_ack(events))
         batch = self._sink.barrier()
         if self._acks.known(batch, self._appends):
             self._watch_batch(batch)
@@ -318,10 +321,19 @@ class ForwardConnection(Connection):
             raise ProtocolError(ErrorCode(error.code), error.message) from error
         self._appends += 1
         if acks:
-            self._due.append((self._appends, acks))
+            self._owe(acks)
         if route.is_fallback:
             self._endpoint.metrics.forward_fallback_records.inc(number)
         self._taken(receipt, self._appends, route.stream, number, len(data))
+
+    def _owe(self, acks: bytes) -> None:
+        """Send `acks` once the append that was counted last is durable."""
+        self._due.append((self._appends, acks))
+        self._due_bytes += len(acks)
+        if self._due_bytes > _MOST_DUE and not self._draining and self._transport is not None:
+            # What is due for messages that add nothing to the log is bounded nowhere else.
+            self._waits.add(Wait.REQUESTS)
+            self._share.excuse(True)
 
     def _acknowledge(self, acknowledged: Acknowledged) -> None:
         due = self._due
@@ -330,7 +342,12 @@ class ForwardConnection(Connection):
             acks.append(due.popleft()[1])
         if not acks:
             return
-        self._write(b"".join(acks))
+        answer = b"".join(acks)
+        self._due_bytes -= len(answer)
+        self._write(answer)
+        if Wait.REQUESTS in self._waits and self._due_bytes <= _MOST_DUE:
+            self._share.excuse(False)
+            asyncio.get_running_loop().call_soon(self._go_on, Wait.REQUESTS)
         if self._output_paused and not self._ending:
             # Who does not read acknowledgements is not read from.
             self._waits.add(Wait.OUTPUT)
@@ -338,7 +355,7 @@ class ForwardConnection(Connection):
     # -- the end ---------------------------------------------------------------------------
 
     def drain(self) -> None:
-        self._waits.discard(Wait.OUTPUT)
+        self._waits -= {Wait.OUTPUT, Wait.REQUESTS}
         super().drain()
 
     def end(self) -> None:
