@@ -50,9 +50,14 @@ def test_a_tag_may_make_no_name(template: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "template",
-    ["{tag", "tag}", "{}", "{stream}", "{tag[]}", "{tag[a]}", "{tag[0}", "a b", "{tag}ä"],
+    ("template", "what"),
+    [
+        *((text, "template") for text in ("{tag", "tag}", "{}", "{stream}", "{tag[a]}", "{tag[0}")),
+        ("{tag[]}", "part of the tag"),
+        ("a b", "stream's name"),
+        ("{tag}ä", "stream's name"),
+    ],
 )
-def test_what_is_no_template_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="not a"):
+def test_what_is_no_template_is_refused(template: str, what: str) -> None:
+    with pytest.raises(ValueError, match=f"^not a {what}"):
         StreamTemplate(template)
