@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from hf_agent import __version__
 from support.dependencies import locked, runtime_dependencies
-from support.readme import ROOT
+from support.readme import ROOT, block
 
 SOURCES = ("agent", "pyproject.toml", "README.md", "LICENSE")
 
@@ -80,7 +80,7 @@ def describe(output: Path, *python: Path) -> dict[str, Any]:
         [ROOT / "requirements" / "sbom", output, *python],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
@@ -108,6 +108,30 @@ def bill(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return describe(folder / "hf-agent.cdx.json", folder / "venv" / "bin" / "python")
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    "HF_AGENT_TEST_INDEX" not in os.environ, reason="asks a package index: set HF_AGENT_TEST_INDEX"
+)
+def test_a_host_gets_exactly_what_is_locked_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "opt"
+    source.mkdir()
+    for name in (*SOURCES, "requirements"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    commands = block("docs/systemd.md", "systemd-venv", "sh").replace("/opt/hf-agent", str(target))
+    assert commands.count(str(target)) == 3
+    subprocess.run(["bash", "-euc", commands], cwd=source, check=True, timeout=580)
+    for words, said in (
+        (["hf-agent", "--version"], f"hf-agent {__version__}"),
+        (["pip", "check"], "No broken requirements found."),
+    ):
+        done = subprocess.run(
+            [target / "bin" / words[0], *words[1:]], capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.strip() == said, done.stderr
+
+
+@pytest.mark.timeout(1200)  # two installations from an index
 @pytest.mark.skipif(
     "HF_AGENT_TEST_INDEX" not in os.environ, reason="asks a package index: set HF_AGENT_TEST_INDEX"
 )

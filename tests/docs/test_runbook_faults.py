@@ -152,6 +152,14 @@ def append(agent: AgentProcess, stream: str, *records: bytes, flush: bool = Fals
             client.flush(stream, timeout=120)
 
 
+def in_own_mounts(tmpfs: str) -> tuple[str, ...]:
+    """What runs a program where this file system is mounted, seen by it alone."""
+    private = ("unshare", "--mount", "--propagation", "private")
+    if os.getuid() != 0 or subprocess.run([*private, "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespace can be made here")
+    return (*private, "sh", "-euc", f'mount -t tmpfs {tmpfs} && exec "$@"', "sh")
+
+
 def edit(agent: AgentProcess, old: str, new: str) -> None:
     """Change the configuration, once."""
     text = agent.config.read_text()
@@ -291,6 +299,29 @@ def test_a_bucket_that_does_not_exist(tmp_path: Path, moto_s3: MotoS3, relay: Re
         assert "create the bucket, or correct store.url" in refuses.readyz()
         moto_s3.make_bucket("not-made-yet")
         until(agent, "ready", lambda: agent.get("/readyz")[0] == 200)
+
+
+@pytest.mark.parametrize(
+    ("options", "alert", "begin", "code"),
+    [
+        ("ro", "HfAgentStoreRefuses", "the store failed the preflight", "EROFS"),
+        ("size=64k,nr_inodes=64", "HfAgentFlushFailing", FLUSH_FAILED, "ENOSPC"),
+    ],
+)
+def test_a_directory_that_is_read_only_or_full(
+    tmp_path: Path, options: str, alert: str, begin: str, code: str
+) -> None:
+    agent = AgentProcess(
+        tmp_path / "a", flush=QUICK, launcher=in_own_mounts(f"-o {options} tmpfs store")
+    )
+    Path(agent.store_url.removeprefix("file://")).mkdir()
+    section = Section(alert, agent)
+    with running(agent):
+        append(agent, "app", bytes(1 << 20))
+        line = section.logged(begin)
+        assert f"error={section.says(code)}" in line["reason"]
+        refused = alert == "HfAgentStoreRefuses"
+        assert agent.get("/readyz")[0] == (503 if refused else 200)
 
 
 @pytest.mark.parametrize("damaged", ["data", "header"])
@@ -451,10 +482,7 @@ async def test_a_disk_that_syncs_slowly(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_has_no_room_for_the_log(tmp_path: Path) -> None:
-    mount = 'mount -t tmpfs -o size=3m tmpfs wal && exec "$@"'
-    launcher = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", mount, "sh")
-    if os.getuid() != 0 or subprocess.run([*launcher[:4], "true"], capture_output=True).returncode:
-        pytest.skip("no mount namespace can be made here")
+    launcher = in_own_mounts("-o size=3m tmpfs wal")
     agent = AgentProcess(
         tmp_path / "a",
         store_url="s3://unreachable/logs",
