@@ -21,6 +21,7 @@ from hf_agent.wal import OsDisk
 from hf_agent.wal.disk import Buffer
 from support.agent_process import AgentProcess
 from support.containers import read_container
+from support.forward_wire import pack, packed
 
 SMALL_WAL = (
     'file_bytes = "1MiB"\nmax_bytes = "8MiB"\nmax_batch_bytes = "128KiB"\n'
@@ -94,6 +95,58 @@ async def test_a_failed_sync_is_final_and_acknowledges_nothing(tmp_path: Path) -
     await again.stop(ExitStatus.DONE)
     stored = await read_container(process, "node-1/app")
     assert stored in (b"before", b"beforenever acknowledged"), "whole appends or nothing of them"
+
+
+async def answer(path: Path, data: bytes) -> tuple[bytes, bool]:
+    """What a client that sends this and ends its side is told, and whether it is reset then."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    said, is_reset = b"", False
+    try:
+        writer.write(data)
+        writer.write_eof()
+        async with asyncio.timeout(60):
+            while chunk := await reader.read(1000):
+                said += chunk
+    except ConnectionError:
+        is_reset = True
+    writer.close()
+    return said, is_reset
+
+
+MESSAGES = {
+    "forward": [packed("app", [1, {"n": n}], chunk=f"chunk-{n}") for n in range(2)],
+    "lines": [b"a line\n", b"another\n"],
+    "syslog": [b"<14>a message\n", b"<14>another\n"],
+}
+
+
+@pytest.mark.parametrize("protocol", MESSAGES)
+async def test_no_protocol_acknowledges_what_was_written_and_could_not_be_synced(
+    tmp_path: Path, protocol: str
+) -> None:
+    process = AgentProcess(
+        tmp_path / "a",
+        wal=SMALL_WAL,
+        max_record_bytes="128KiB",
+        syslog={"syslog.sock": 'stream = "syslog"\nmax_record_bytes = "128KiB"'},
+    )
+    path = process.folder / f"{protocol}.sock"
+    first, second = MESSAGES[protocol]
+    acknowledged = pack({"ack": "chunk-0"}) if protocol == "forward" else b""
+    disk = TroubledDisk()
+    agent = make_agent(load(process.config), disk)
+    await agent.start()
+    assert await answer(path, first) == (acknowledged, False)
+    disk.sync_error = errno.EIO
+    answering = asyncio.create_task(answer(path, second))
+    status = await asyncio.wait_for(agent.run(), 60)
+    await agent.stop(status)
+    said, is_reset = await answering
+    assert status == ExitStatus.WAL_DISK_FAILED
+    if protocol == "forward":
+        assert said == b"", "the end of file alone says nothing in this protocol"
+    else:
+        assert is_reset or said.startswith(b"error wal_failed: ")
 
 
 async def test_a_full_disk_makes_clients_wait_and_goes_on_by_itself(tmp_path: Path) -> None:
