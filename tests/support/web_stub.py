@@ -71,7 +71,7 @@ async def ask(
     *,
     method: str = "GET",
     headers: str = "",
-    host: str | None = "127.0.0.1",
+    host: str = "127.0.0.1",
 ) -> tuple[int, dict[str, str], str]:
     """One request over a connection of its own: status, headers, body."""
     if isinstance(where, int):
