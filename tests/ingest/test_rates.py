@@ -74,7 +74,7 @@ async def test_a_connection_is_read_from_at_its_rate_to_the_byte(
             await asyncio.sleep(0.001)
         await until(lambda: setup.sink.records("app") == 160)
         assert received == len(b"".join(pieces)) >= total
-        assert throttled(setup, "connection_rate")[1] >= 4
+        assert 4 <= throttled(setup, "connection_rate")[1] <= 25, "what the clock was put forward"
         writer.close()
 
 

@@ -21,6 +21,23 @@ def test_whole_lines_pass_byte_for_byte() -> None:
     assert not made.ended
 
 
+def test_an_empty_line_in_front_is_a_line_of_its_own() -> None:
+    text = b"\n" + T1 + b" stdout P one \n" + T2 + b" stdout F two\n"
+    made = assembled([text], CRI)
+    assert made.stored == b"\n" + T1 + b" stdout F one two\n"
+    assert (made.records, made.malformed) == (2, 1)
+
+
+def test_what_waits_is_counted_in_both_stages() -> None:
+    made = Assembled(Lines(cri=True, start_pattern="start"))
+    made.receive(T1 + b" stdout F start\n", NOW)
+    first = made.assembly.held
+    made.receive(T2 + b" stderr P part\n", NOW)
+    assert 0 < first < made.assembly.held
+    made.end()
+    assert made.assembly.held == 0
+
+
 def test_parts_become_one_line_with_the_time_of_the_first() -> None:
     text = T1 + b" stdout P one \n" + T2 + b" stdout P two \n" + T3 + b" stdout F three\n"
     made = assembled([text], CRI)
