@@ -24,7 +24,11 @@ from torture.stores import tortured_store
 
 __all__ = ["Soak", "soak"]
 
-WAL = 'file_bytes = "4MiB"\nmax_bytes = "64MiB"\nmax_batch_bytes = "128KiB"'
+WAL = (
+    'file_bytes = "4MiB"\nmax_bytes = "64MiB"\nmax_batch_bytes = "128KiB"\n'
+    # What is remembered up to a bound has to be full before the second half of a life begins.
+    "max_chunk_ids = 2000"
+)
 FLUSH = (
     'interval = "500ms"\nbytes = "1MiB"\nretry_min = "20ms"\nretry_max = "500ms"\n'
     'shutdown_timeout = "120s"'

@@ -29,7 +29,7 @@ CONFIG = WalConfig(
     max_streams=6,
     max_marks=4,
     max_binary_marks=3,
-    index_cache_bytes=512,
+    index_cache_bytes=3000,
 )
 STREAMS = ("a", "b/c", "d", "e", "f", "g")
 KEYS: tuple[str | bytes, ...] = (

@@ -191,20 +191,6 @@ def test_memory_for_extents_is_bounded_by_files_not_by_records() -> None:
     assert sum(map(sys.getsizeof, arrays)) < 10 * open_records + 1000
 
 
-def test_index_entries_of_sealed_files_are_cached_within_a_bound() -> None:
-    wal = open_wal(MemoryDisk(), replace(SMALL, index_cache_bytes=200))
-    for _ in range(300):
-        for name in "abcd":
-            wal.append(name, b"12345678" * 8)
-        settle(wal)
-    assert len(sequences(wal)) > 3
-    for name in "abcd":
-        assert len(read_all(wal, name, 1 << 20)) == 300 * 64
-    reader = wal._reader
-    assert reader._cached <= 200 or len(reader._cache) == 1
-    assert reader._cached == sum(8 * len(entries.ends) for entries in reader._cache.values())
-
-
 def test_a_file_that_is_planned_is_not_written_again_before_it_is_read() -> None:
     disk = MemoryDisk()
     wal = open_wal(disk)

@@ -35,7 +35,7 @@ class WalConfig:
     max_name_bytes: int = 255
     """Limit of a stream's name and of a mark's key, in UTF-8."""
     index_cache_bytes: int = 8 << 20
-    """Index entries of sealed files kept for planning (at least those of one stream in a file)."""
+    """Memory for index entries of sealed files (or those of one stream in one file)."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -17,6 +17,7 @@ from hf_agent.wal.disk import Disk
 from hf_agent.wal.errors import is_out_of_space
 from hf_agent.wal.file_head import SPARE_NAME
 from hf_agent.wal.handle import Handle, HandleCache
+from hf_agent.wal.index_cache import IndexCache
 from hf_agent.wal.log_file import OpenFile, SealedFile
 from hf_agent.wal.state import LogState
 
@@ -70,6 +71,7 @@ class FileSet:
         self.full_reason = ""
         """Why the last spare could not be had; "" when there is one."""
         self._handles = HandleCache()
+        self.index_cache = IndexCache(config.index_cache_bytes)
         self.pins: dict[int, int] = {}
         """Streams with uncommitted bytes in the oldest sealed file, and where those end."""
         self._pin()
@@ -143,6 +145,7 @@ class FileSet:
             reuse = self.spare is None and not file.plans and file.size == self.config.file_bytes
             self._handles.forget(file)
             self._pin()
+        self.index_cache.forget(file)
         if reuse:
             self.disk.rename(file.path, self.spare_path)
         else:

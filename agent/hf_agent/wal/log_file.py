@@ -46,7 +46,7 @@ class SealedFile:
 
     __slots__ = (
         *("directory", "first_time_ns", "handle", "index_offset", "path", "plans"),
-        *("seed", "sequence", "size", "extents"),
+        *("seed", "sequence", "size", "extents", "is_freed"),
     )
 
     def __init__(
@@ -72,6 +72,8 @@ class SealedFile:
         """Kept only where the index on disk is damaged and the records were scanned instead."""
         self.plans: WeakSet[Plan] = WeakSet()
         """Plans that may still read this file; while there are any, it is not overwritten."""
+        self.is_freed = False
+        """Whether it is no longer part of the log."""
 
     @property
     def entries_base(self) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -86,9 +84,6 @@ class Reader:
 
     def __init__(self, files: FileSet) -> None:
         self._files = files
-        self._cache: OrderedDict[tuple[int, int], Entries] = OrderedDict()
-        self._cached = 0
-        self._cache_lock = Lock()
 
     def plan(self, stream: StreamState, start: int, max_bytes: int) -> Plan:
         """See `Wal.plan`."""
@@ -195,25 +190,16 @@ class Reader:
         if file.extents is not None:
             scanned = file.extents.streams[number]
             return Entries(scanned.offsets, scanned.ends)
-        key = (file.sequence, number)
-        with self._cache_lock:
-            cached = self._cache.get(key)
-            if cached is not None:
-                self._cache.move_to_end(key)
-                return cached
+        cached = self._files.index_cache.get(file, number)
+        if cached is not None:
+            return cached
         block = bytearray(ENTRY_BYTES * where.records)
         place = file.entries_base + where.offset
         whole = preadv_all(self._files.disk, handle.fd, [memoryview(block)], place)
         entries = parse_entries(bytes(block), where) if whole else None
         if entries is None:
             raise WalCorrupt(file.path, place, "checksum mismatch in the index")
-        with self._cache_lock:
-            if key not in self._cache:
-                self._cache[key] = entries
-                self._cached += len(block)
-            while self._cached > self._files.config.index_cache_bytes and len(self._cache) > 1:
-                _, old = self._cache.popitem(last=False)
-                self._cached -= ENTRY_BYTES * len(old.ends)
+        self._files.index_cache.add(file, number, entries)
         return entries
 
     def _read_segment(
