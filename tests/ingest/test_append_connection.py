@@ -462,6 +462,22 @@ async def test_a_resend_that_asks_for_the_store_waits_for_a_flush_of_the_stream(
         await second.close()
 
 
+async def test_a_resend_to_a_stream_that_is_not_known_any_more_is_told_stored(
+    tmp_path: Path,
+) -> None:
+    async with listening(tmp_path) as setup:
+        wire = await Wire.connect(setup.path, "producer")
+        wire.send("append", 1, "app", b"x")
+        await wire.receive_until("ack", 1)
+        await wire.close()
+        del setup.sink.positions["app"]
+        again = await Wire.connect(setup.path, "producer")
+        again.send("append", 1, "app", b"x", "store")
+        await again.receive_until("stored", 1)
+        assert setup.sink.flushes == [], "there is nothing of it to flush"
+        await again.close()
+
+
 async def test_flush_is_answered_when_the_store_has_it(tmp_path: Path) -> None:
     async with listening(tmp_path) as setup:
         setup.sink.store_held = True
