@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from hf_agent.clock import SystemClock, system_random
-from hf_agent.hyperfile.errors import MissingObject
+from hf_agent.hyperfile.errors import NoSuchContainer
 from hf_agent.hyperfile.reader import Reader
-from hf_agent.store.base import Store, StoreNotFound
+from hf_agent.store.base import Store
 from hf_agent.store.options import S3Options
 from hf_agent.store.url import open_store
 from support.agent_process import AgentProcess
@@ -37,6 +37,6 @@ def stored_lines(agent: AgentProcess, stream: str) -> list[bytes]:
     """The whole lines of a stream's container as it is now; none if there is no container yet."""
     try:
         content = asyncio.run(read_container(agent, f"node-1/{stream}"))
-    except (StoreNotFound, MissingObject):
+    except NoSuchContainer:
         return []
     return content.split(b"\n")[:-1]

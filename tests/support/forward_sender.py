@@ -120,7 +120,10 @@ class Shipper:
 
     def _remember(self) -> None:
         if self.answered % 7 == 0:
-            self.state.write_text(str(self.answered))
+            # A kill must not leave half of it.
+            written = self.state.with_suffix(".new")
+            written.write_text(str(self.answered))
+            written.replace(self.state)
         print(self.answered, flush=True)
 
 
