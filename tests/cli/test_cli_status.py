@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -11,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hf_agent.cli.main import main
 from hf_agent.cli.status import look as looks
+from hf_agent.cli.status.http import AgentHttp
+from hf_agent.cli.status.watch import Watch
 from hf_agent.client import Client
+from hf_agent.clock import SystemClock
 from support.agent_process import AgentProcess
 from support.terminal import Terminal
 
@@ -120,15 +125,39 @@ def test_watch_says_when_the_agent_is_gone_and_goes_on_when_it_is_back(
     with Terminal("status", "--socket", str(agent.append_socket), "--watch=0.1") as terminal:
         terminal.wait_for(lambda screen: bool(row(screen, "kept")))
         agent.kill()
-        gone = terminal.wait_for("no answer since")
+        # What was seen last stays.
+        gone = terminal.wait_for(
+            lambda screen: "no answer since" in screen and bool(row(screen, "kept"))
+        )
         assert "trying again: cannot reach the agent: " in gone
-        assert row(gone, "kept"), "what was seen last stays"
         agent.start()
         append(agent, "new", 10)
         back = terminal.wait_for(lambda screen: bool(row(screen, "new")))
         assert "no answer" not in back
         terminal.press(b"\x03")
         assert terminal.end() == 130
+
+
+def test_what_was_seen_stays_when_the_agent_ends_between_two_questions(
+    agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.start()
+    append(agent, "kept", 1024)
+    watched = Watch(looks.Agent(str(agent.append_socket), None, 5.0), SystemClock())
+    watched.look()
+    ask = looks._ask_http
+
+    def ask_too_late(http: AgentHttp) -> looks.Look:
+        agent.kill()
+        return ask(http)
+
+    monkeypatch.setattr(looks, "_ask_http", ask_too_late)
+    watched.look()
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(watched.draw(40))
+    screen = console.export_text()
+    assert "no answer since" in screen
+    assert row(screen, "kept")
 
 
 def test_watch_waits_for_an_agent_that_does_not_run_yet(agent: AgentProcess) -> None:

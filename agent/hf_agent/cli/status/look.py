@@ -74,7 +74,8 @@ class Agent:
         try:
             look = _ask_http(http)
         except CommandError as error:
-            return Look(status, unknown=f"{_MISSING}{error}")
+            # If it has ended between two questions, there is no answer, instead of less of one.
+            return Look(ask_socket(self._socket, self._timeout), unknown=f"{_MISSING}{error}")
         if _identity(look.status) != _identity(status):
             # As from outside the container in which the agent has this address.
             return Look(status, unknown=f"{_MISSING}another agent is at http={http}")
