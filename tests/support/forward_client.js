@@ -1,6 +1,7 @@
 // Emits 300 events in each mode with @fluent-org/logger, over the socket that is named, and ends
 // when all of them are acknowledged. Usage: node forward_client.js SOCKET KEY USER PASSWORD
 const { FluentClient, EventTime } = require("@fluent-org/logger");
+const exitAfter = require("./exit_after.js");
 
 const [path, sharedKey, username, password] = process.argv.slice(2);
 
@@ -22,10 +23,4 @@ async function main() {
   }
 }
 
-main().then(
-  () => process.exit(0),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+exitAfter(main);

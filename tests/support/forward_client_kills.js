@@ -1,6 +1,7 @@
 // Emits numbered events with @fluent-org/logger over the socket that is named, some at a time, and
 // says of each one when it is acknowledged. Usage: node forward_client_kills.js SOCKET TAG COUNT
 const { FluentClient, EventTime } = require("@fluent-org/logger");
+const exitAfter = require("./exit_after.js");
 
 const [path, tag, count] = process.argv.slice(2);
 const AT_A_TIME = 100;
@@ -29,10 +30,4 @@ async function main() {
   await client.disconnect();
 }
 
-main().then(
-  () => process.exit(0),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+exitAfter(main);
