@@ -395,6 +395,30 @@ def test_what_is_not_alike_ends_a_run_and_is_read_as_ever(odd: bytes) -> None:
     assert with_runs(data, []) == read(data)
 
 
+LIMIT_OF_ONE = len(single(0, size=1)) + 10
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_damage_in_a_message_that_is_too_large_gives_the_same_however_it_is_cut(
+    block: int,
+) -> None:
+    for seed in range(block * 500, block * 500 + 500):
+        rng = random.Random(seed)
+        data = mutated(rng, b"".join(single(number, size=1) for number in range(3)))
+        whole = read(data, limit=LIMIT_OF_ONE)
+        cuts = sorted(rng.sample(range(len(data) + 1), 5))
+        assert read(data, cuts, limit=LIMIT_OF_ONE) == whole, f"{seed=}"
+        assert with_runs(data, cuts, LIMIT_OF_ONE) == whole, f"{seed=}"
+
+
+@pytest.mark.parametrize(("limit", "code"), [(400, "frame_too_large"), (700, "malformed")])
+def test_what_stands_behind_the_limit_of_a_message_is_not_looked_at(limit: int, code: str) -> None:
+    # A tag, a time, and as the record an array of which something is no value.
+    data = b"\x93\xa1t\x01\xdc\x04\x00" + b"\xc0" * 500 + b"\xc1" * 300
+    for cut in range(len(data) + 1):
+        assert read(data, [cut], limit=limit) == [code], f"{cut=}"
+
+
 def test_runs_are_the_same_however_the_bytes_are_cut_or_damaged() -> None:
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed={seed}")

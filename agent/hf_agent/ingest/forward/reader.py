@@ -74,10 +74,11 @@ class MessageReader:
         buffer = self.buffer
         if buffer.start == buffer.end:
             return None
-        message = self._message(buffer.data, buffer.start, buffer.end)
-        size = len(buffer) if message is None else self._size
-        if size > self._max:
-            raise self._too_large(size)
+        # Never further: whether damage behind it were seen would depend on how the bytes came.
+        end = min(buffer.end, buffer.start + self._max)
+        message = self._message(buffer.data, buffer.start, end)
+        if message is None and len(buffer) > self._max:
+            raise self._too_large(len(buffer))
         return message
 
     def consume(self) -> None:
