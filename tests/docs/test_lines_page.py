@@ -18,6 +18,7 @@ from support.agent_process import AgentProcess
 from support.assembled import NOW_TEXT, assembled
 from support.containers import read_container
 from support.readme import ROOT, block
+from support.runbook import until
 
 PAGE = "docs/lines-protocol.md"
 SOCKET = "/run/hf-agent/lines.sock"
@@ -98,6 +99,9 @@ def test_the_script_that_sends_again_ends_when_a_killed_agent_is_back(tmp_path: 
         assert first.stdin is not None
         first.stdin.write(report)
         first.stdin.flush()
+        # Killed before socat has connected, it would be a connection that fails: that is not 0.
+        taken = 'hf_agent_received_records_total{protocol="lines"} 2.0'
+        until(agent, "the lines were taken", lambda: taken in agent.get("/metrics")[1])
         agent.kill()
         said, _ = first.communicate(timeout=60)
         assert said == b"", "nothing was acknowledged"
