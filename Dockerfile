@@ -12,18 +12,29 @@ ARG BASE=docker.io/library/python:3.12-slim-bookworm
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/hf-agent
-# Dependencies change less often than the source: a layer of their own. Only wheels, so that no
-# stage has a compiler; only those whose digest is in the lock.
+# A C compiler for agent/native, and Python's header, where the base image lacks them (python:*-slim
+# has the header, Debian's python3 neither). In the base image's versions, and in this stage only.
+# hadolint ignore=DL3008
+RUN header=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h; \
+    if ! command -v cc || ! [ -e "$header" ]; then \
+      apt-get update \
+      && { command -v cc || apt-get install -y --no-install-recommends gcc libc6-dev; } \
+      && { [ -e "$header" ] || apt-get install -y --no-install-recommends python3-dev; } \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
+# Dependencies change less often than the source: a layer of their own. Only wheels, so that none of
+# them is compiled here; only those whose digest is in the lock.
 COPY requirements/runtime.txt requirements/build.txt requirements/
 RUN /opt/hf-agent/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
       -r requirements/runtime.txt \
  && python3 -m venv /opt/build \
  && /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes \
       -r requirements/build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY agent agent
 # What the root file system holds is read-only later: byte code is made now, and of every module.
-RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
+RUN HF_AGENT_NATIVE=require \
+    /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
  && /opt/hf-agent/bin/pip install --no-cache-dir --no-compile --no-deps /tmp/wheel/*.whl \
  && /opt/hf-agent/bin/pip uninstall --yes pip setuptools \
  && python3 -m compileall -q /opt/hf-agent/lib

@@ -12,6 +12,8 @@ from hf_agent.metrics import Metrics
 PAGE = Path(__file__).with_name("monitoring.md")
 
 _BEGIN, _END = "<!-- metrics -->\n", "<!-- end of metrics -->"
+_LEFT_OUT = ("le", "version", "native")
+"""Labels whose values are the histogram's, or this installation's."""
 _OF_A_LABEL = 4
 """Values of a label that are named; of more, it is said that there are more."""
 
@@ -30,7 +32,7 @@ def table() -> str:
         labels: dict[str, dict[str, None]] = {}
         for sample in family.samples:
             for name, value in sample.labels.items():
-                if name not in ("le", "version"):
+                if name not in _LEFT_OUT:
                     labels.setdefault(name, {})[value] = None
         shown = "; ".join(f"`{name}`: {_values(list(values))}" for name, values in labels.items())
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")

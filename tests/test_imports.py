@@ -28,20 +28,21 @@ ALLOWED: dict[str, set[str]] = {
             "store.url",
         ),
     },
-    "metrics": {"", "tallies"},
+    "metrics": {"", "native", "tallies"},
     "recent": set(),
     "tallies": set(),
     "logs": set(),
     "clock": set(),
-    "ingest": {"clock", "metrics", ""},
+    "native": {"", "_native"},
+    "ingest": {"clock", "metrics", "native", ""},
     "client": {"clock", "ingest"},
     "streams": {"clock", "metrics", "ingest.sink", "wal"},
     "flusher": {"clock", "metrics", "recent", "streams", "wal", "hyperfile", "store"},
     "web": {"metrics", "config.listen_address", "ingest.unix_socket"},
     # The outermost: wiring, and shells.
     "service": {
-        *("", "clock", "config", "flusher", "ingest", "logs", "metrics", "recent", "tallies"),
-        *("store", "streams", "wal", "web"),
+        *("", "clock", "config", "flusher", "ingest", "logs", "metrics", "native", "recent"),
+        *("store", "streams", "tallies", "wal", "web"),
     },
     "cli": {
         *("", "client", "clock", "config", "hyperfile", "logs"),
@@ -101,9 +102,11 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"relative import in {path}"
             module = node.module or ""
             names.add(module)
-            # `from hf_agent.wal import record` names a module, not an attribute.
+            # `from hf_agent.wal import record` names a module, not an attribute. (Of one in C, only
+            # its stub is there for certain.)
             for alias in node.names:
-                if (PACKAGE.parent / module.replace(".", "/") / f"{alias.name}.py").exists():
+                stem = PACKAGE.parent / module.replace(".", "/") / alias.name
+                if any(stem.with_suffix(each).exists() for each in (".py", ".pyi")):
                     names.add(f"{module}.{alias.name}")
     return names
 

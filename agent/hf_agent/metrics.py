@@ -18,7 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from hf_agent import __version__
+from hf_agent import __version__, native
 from hf_agent.tallies import CountTally, DurationTally, TrafficTallies
 
 __all__ = ["PROTOCOLS", "Metrics"]
@@ -70,8 +70,14 @@ class Metrics:
 
         # When it started, memory, processor time, open files: read from /proc at each scrape.
         ProcessCollector(registry=self.registry)
-        self.build_info = Info("hf_agent_build", "Version of the agent.", registry=self.registry)
-        self.build_info.info({"version": __version__})
+        self.build_info = Info(
+            "hf_agent_build",
+            "Version of the agent, and whether its loops in C are there (`native`: true or false).",
+            registry=self.registry,
+        )
+        self.build_info.info(
+            {"version": __version__, "native": "true" if native.available() else "false"}
+        )
         self.traffic = TrafficTallies("hf_agent_", PROTOCOLS, self.registry)
         """received_records, received_bytes and acked_records, by protocol."""
         self.rejected_records = counter(

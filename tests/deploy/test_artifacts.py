@@ -22,44 +22,42 @@ from packaging.utils import canonicalize_name
 from hf_agent import __version__
 from support.dependencies import locked, runtime_dependencies
 from support.readme import ROOT, block
+from support.source_copy import build, copy_source, wants_a_compiler
 
-SOURCES = ("agent", "pyproject.toml", "README.md", "LICENSE")
 
-
-def build_wheel(folder: Path, *, umask: int, mtime: int) -> Path:
+def build_wheel(folder: Path, *, umask: int, mtime: int, native: str) -> Path:
     """The wheel of a copy of the source below `folder`, made under another umask and clock."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    for name in SOURCES:
-        origin = ROOT / name
-        if origin.is_dir():
-            shutil.copytree(
-                origin, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-            )
-        else:
-            shutil.copy(origin, source / name)
+    source = copy_source(folder / "source")
     for path in source.rglob("*"):
         os.utime(path, (mtime, mtime))
         path.chmod(0o777 & ~umask if path.is_dir() else 0o666 & ~umask)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
-            *("--outdir", str(folder / "dist"), str(source)),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=240,
-        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "TZ": f"UTC{mtime % 12}"},
+    return build(
+        source,
         umask=umask,
+        env={
+            "HF_AGENT_NATIVE": native,
+            "CFLAGS": "-g",  # paths are what debugging information is full of
+            "SOURCE_DATE_EPOCH": "1700000000",
+            "TZ": f"UTC{mtime % 12}",
+        },
+    ).file
+
+
+@pytest.mark.parametrize(
+    ("native", "tag"),
+    [
+        ("no", "py3-none-any"),
+        pytest.param("require", f"cp311-abi3-linux_{os.uname().machine}", marks=wants_a_compiler),
+    ],
+)
+def test_the_wheel_is_the_same_bytes_whoever_builds_it_where_and_when(
+    tmp_path: Path, native: str, tag: str
+) -> None:
+    first = build_wheel(tmp_path / "one", umask=0o022, mtime=1_500_000_000, native=native)
+    second = build_wheel(
+        tmp_path / "another" / "place", umask=0o077, mtime=1_600_000_003, native=native
     )
-    (wheel,) = (folder / "dist").glob("*.whl")
-    return wheel
-
-
-def test_the_wheel_is_the_same_bytes_whoever_builds_it_where_and_when(tmp_path: Path) -> None:
-    first = build_wheel(tmp_path / "one", umask=0o022, mtime=1_500_000_000)
-    second = build_wheel(tmp_path / "another" / "place", umask=0o077, mtime=1_600_000_003)
-    assert first.name == second.name == f"hf_agent-{__version__}-py3-none-any.whl"
+    assert first.name == second.name == f"hf_agent-{__version__}-{tag}.whl"
     digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in (first, second)]
     assert digests[0] == digests[1], contents(first) ^ contents(second)
     page = {f"hf_agent/web/page/status.{kind}" for kind in ("css", "html", "js")}
@@ -114,10 +112,7 @@ def bill(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 )
 def test_a_host_gets_exactly_what_is_locked_by_the_commands_of_the_page(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "opt"
-    source.mkdir()
-    for name in (*SOURCES, "requirements"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
+    shutil.copytree(ROOT / "requirements", copy_source(source) / "requirements")
     commands = block("docs/systemd.md", "systemd-venv", "sh").replace("/opt/hf-agent", str(target))
     assert commands.count(str(target)) == 3
     subprocess.run(["bash", "-euc", commands], cwd=source, check=True, timeout=580)

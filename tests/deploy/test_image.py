@@ -59,7 +59,20 @@ def test_the_final_stage_installs_nothing_and_has_no_compiler(final: Stage) -> N
         assert not [each for each in (*COMPILERS, *PACKAGE_MANAGERS) if each in command]
 
 
-def test_no_stage_needs_a_compiler_because_only_wheels_are_taken(dockerfile: Dockerfile) -> None:
+def test_the_agent_is_not_built_without_its_loops_in_c(dockerfile: Dockerfile) -> None:
+    built = [each for each in dockerfile.stages[0].all("RUN") if "pip wheel" in each]
+    assert len(built) == 1
+    assert built[0].startswith("HF_AGENT_NATIVE=require ")
+
+
+def test_only_what_is_missing_is_installed_to_compile_with(dockerfile: Dockerfile) -> None:
+    (tools,) = [each for each in dockerfile.stages[0].all("RUN") if "apt-get" in each]
+    install = "apt-get install -y --no-install-recommends"
+    assert f"{{ command -v cc || {install} gcc libc6-dev; }}" in tools
+    assert f'{{ [ -e "$header" ] || {install} python3-dev; }}' in tools
+
+
+def test_no_dependency_is_compiled_because_only_wheels_are_taken(dockerfile: Dockerfile) -> None:
     installs = [
         command
         for stage in dockerfile.stages

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -52,9 +53,10 @@ set -eu
 cd /var/lib/hf-agent
 echo "user $(id -u):$(id -g)"
 if touch /opt/file 2>/dev/null; then echo the root can be written to; exit 1; fi
-for program in gcc cc g++ clang make cargo pip; do
+for program in gcc cc c99 cpp as ld g++ clang make cargo pip; do
   if [ -x "/opt/hf-agent/bin/$program" ] || command -v "$program"; then exit 1; fi
 done
+python3 -c 'from hf_agent import _native; print(_native.__name__)'
 hf-agent --config /etc/hf-agent/agent.toml 2>/tmp-log/agent.log &
 agent=$!
 while ! [ -S /run/hf-agent/append.sock ]; do kill -0 "$agent"; sleep 0.1; done
@@ -114,6 +116,19 @@ def test_the_image_has_byte_code_of_every_module(root: Path) -> None:
     assert modules == compiled
 
 
+def test_the_loops_in_c_are_in_the_image_and_what_compiled_them_is_not(root: Path) -> None:
+    (package,) = (root / "opt" / "hf-agent" / "lib").glob("python3*/site-packages/hf_agent")
+    assert [each.name for each in package.glob("*.so")] == ["_native.abi3.so"]
+    tools = re.compile(r"(.*-)?(cc|gcc|g\+\+|cpp|clang|as|ld|cc1|collect2)(-[\d.]+)?")
+    found = [
+        str(path)
+        for place in ("opt", "usr/bin", "usr/lib", "usr/libexec", "usr/local")
+        for path in (root / place).rglob("*")
+        if tools.fullmatch(path.name) and path.is_file() and os.access(path, os.X_OK)
+    ]
+    assert found == []
+
+
 def test_the_agent_runs_in_the_image_read_only_and_without_rights(
     image: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
@@ -145,4 +160,6 @@ url = "file:///var/lib/hf-agent/store"
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines() == ["user 10001:10001", "stopped with 0", "from the image"]
+    assert done.stdout.splitlines() == [
+        *("user 10001:10001", "hf_agent._native", "stopped with 0", "from the image")
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from hf_agent import __version__
+from hf_agent import __version__, native
 from hf_agent.clock import Clock
 from hf_agent.config import Config
 from hf_agent.config.expand import host_name
@@ -111,7 +111,13 @@ class Agent:
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
         self._phase = Phase.RUNNING
         self.notifier.ready(f"taking appends on {sockets} sockets")
-        _log.info("ready", version=__version__, node=config.agent.node, store=config.store.url)
+        _log.info(
+            "ready",
+            version=__version__,
+            native=native.available(),
+            node=config.agent.node,
+            store=config.store.url,
+        )
 
     async def run(self) -> ExitStatus:
         """Return when a stop is requested, or when something failed that cannot be lived with."""
