@@ -109,6 +109,7 @@ class Disk:
         self.slow = 0.0
         """Chance of a call that takes up to seconds."""
         self.short_writes = 0.0
+        self.piece_bytes = kernel.rng.choice((1 << 10, 8 << 10, 256 << 10))
         """Chance of a write that writes less than asked."""
         self.errors: dict[str, int] = {}
         """Calls that fail, by name, and with which errno; each once."""
@@ -277,6 +278,10 @@ class ProcessDisk:
 
     def size(self, fd: int) -> int:
         return len(self._fds[fd].data)
+
+    @property
+    def piece_bytes(self) -> int:
+        return self._disk.piece_bytes
 
     def pwritev(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
         inode = self._fds[fd]

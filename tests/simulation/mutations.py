@@ -95,6 +95,17 @@ MUTATIONS = [
         "elif disk.pwritev(fd, buffers, offset) != size:",
     ),
     _one(
+        "acknowledge what went in pieces before the sync",
+        _DISK + "pwritev_all_sync",
+        """\
+_MAX_IOVECS:
+        pwritev_all(disk, fd, buffers, offset)
+        disk.fdatasync(fd)""",
+        """\
+_MAX_IOVECS:
+        pwritev_all(disk, fd, buffers, offset)""",
+    ),
+    _one(
         "acknowledge what was only taken",
         _INTAKE + "notify_durable",
         "if batch <= self._wal.durable_batch:",

@@ -63,6 +63,7 @@ class MemoryDisk:
     """
 
     root = Path(_ROOT)
+    piece_bytes = 256 << 10
 
     def __init__(self) -> None:
         self.names: dict[str, _Inode] = {}

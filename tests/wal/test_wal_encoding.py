@@ -79,6 +79,7 @@ def test_short_writes_are_gone_on_with() -> None:
 
 def test_no_call_gets_more_than_1024_buffers() -> None:
     disk = StutteringDisk()
+    disk.piece_bytes = 1 << 30
     wal = open_wal(disk, ROOMY)
     large = bytes(LARGE)
     for _ in range(1500):

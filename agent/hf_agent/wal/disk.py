@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -22,6 +22,11 @@ _MAX_IOVECS = 1024  # IOV_MAX of Linux and the BSDs
 
 class Disk(Protocol):
     """What a log needs of a file system, with the meaning that POSIX gives each call."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """What is longer is best written in several calls."""
+        ...
 
     def mkdir(self, path: Path) -> None:
         """Create one directory, mode 0700."""
@@ -81,6 +86,10 @@ class Disk(Protocol):
 
 class OsDisk:
     """The real thing, on Linux and other POSIX systems."""
+
+    piece_bytes = 256 << 10
+    """For longer writes the kernel takes its largest pages. Those are what a virtual machine has
+    given back to its host, which has to clear and map them anew."""
 
     def mkdir(self, path: Path) -> None:
         path.mkdir(mode=0o700)
@@ -166,9 +175,8 @@ def pwritev_all(disk: Disk, fd: int, buffers: Sequence[Buffer], offset: int) -> 
 
     Goes on after short writes. Raises `OSError`; some of the bytes may be written then.
     """
-    for start in range(0, len(buffers), _MAX_IOVECS):
-        chunk = buffers[start : start + _MAX_IOVECS]
-        offset += _write(disk, fd, chunk, offset)
+    for piece in _pieces(buffers, disk.piece_bytes):
+        offset += _write(disk, fd, piece, offset)
 
 
 def pwritev_all_sync(
@@ -178,7 +186,7 @@ def pwritev_all_sync(
 
     Raises `OSError`: out of space (the same bytes may be written again), or final.
     """
-    if len(buffers) > _MAX_IOVECS:
+    if size > disk.piece_bytes or len(buffers) > _MAX_IOVECS:
         pwritev_all(disk, fd, buffers, offset)
         disk.fdatasync(fd)
     elif disk.pwritev_sync(fd, buffers, offset) != size:
@@ -199,6 +207,26 @@ def preadv_all(disk: Disk, fd: int, buffers: Sequence[memoryview], offset: int) 
         if left:
             buffers = _without_first(buffers, done)
     return True
+
+
+def _pieces(buffers: Sequence[Buffer], limit: int) -> Iterator[list[Buffer]]:
+    """The buffers, cut where `limit` bytes are full: for one call each."""
+    piece: list[Buffer] = []
+    room = limit
+    for buffer in buffers:
+        rest: Buffer = buffer
+        while (size := _nbytes(rest)) >= room:
+            view = memoryview(rest).cast("B")
+            yield [*piece, view[:room]]
+            piece, rest, room = [], view[room:], limit
+        if size:
+            piece.append(rest)
+            room -= size
+        if len(piece) == _MAX_IOVECS:
+            yield piece
+            piece, room = [], limit
+    if piece:
+        yield piece
 
 
 def _write(
