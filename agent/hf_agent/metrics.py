@@ -21,9 +21,11 @@ from prometheus_client import (
 from hf_agent import __version__, native
 from hf_agent.tallies import CountTally, DurationTally, TrafficTallies
 
-__all__ = ["PROTOCOLS", "Metrics"]
+__all__ = ["PROTOCOLS", "WAITS", "Metrics"]
 
 PROTOCOLS = ("append", "lines", "forward", "syslog")
+WAITS = ("room", "memory", "output", "requests", "epoch", "rate", "turn")
+"""What a connection may wait for before it goes on."""
 
 _LATENCY = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -121,6 +123,14 @@ class Metrics:
         self.timed_out_connections = counter(
             "timed_out_connections", "Connections ended for their silence.", ("protocol",)
         )
+        self.waiting_connections = gauge(
+            "waiting_connections",
+            "Connections that are not read from now, by what they wait for.",
+            ("protocol", "reason"),
+        )
+        for protocol in PROTOCOLS:
+            for reason in WAITS:
+                self.waiting_connections.labels(protocol, reason)
         self.throttled_connections = gauge(
             "throttled_connections",
             "Connections that are not read from because a rate is used up.",

@@ -30,6 +30,7 @@ async def test_a_client_waits_while_the_sink_has_no_room_and_nothing_is_lost(
             wire.send("append", id, "app", b"%05d" % id + b"x" * 20_000)
         await setup.sink.until(setup.sink.waits_for_room)
         assert not setup.sink.taken
+        assert list(setup.listener.waits()) == [("append", "room")]
         assert wire.writer.transport.get_write_buffer_size() > 3_000_000, "the agent does not read"
         setup.sink.make_room()
         await wire.receive_until("ack", total)

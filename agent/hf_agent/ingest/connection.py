@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from enum import Enum, auto
+from collections.abc import Set
+from enum import Enum
 from typing import ClassVar, Final, cast
 
 import structlog
@@ -76,21 +77,21 @@ _REPEATED: Final = frozenset(
 
 
 class Wait(Enum):
-    """Why a connection does not go on at the moment."""
+    """Why a connection does not go on at the moment. The values are labels of a metric."""
 
-    ROOM = auto()
+    ROOM = "room"
     """The sink takes nothing."""
-    MEMORY = auto()
+    MEMORY = "memory"
     """The receive budget is used up."""
-    OUTPUT = auto()
+    OUTPUT = "output"
     """The client does not read its answers."""
-    REQUESTS = auto()
+    REQUESTS = "requests"
     """As many requests of it are under way as may be."""
-    EPOCH = auto()
+    EPOCH = "epoch"
     """The producer's new epoch is not durable yet."""
-    RATE = auto()
+    RATE = "rate"
     """It, or a stream it appended to, has used up what it may send a second."""
-    TURN = auto()
+    TURN = "turn"
     """A large message is being worked on, and others have their turn in between."""
 
 
@@ -449,6 +450,11 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Close if the client can hear no answer any more."""
         if self._eof and self._ending and self._peer_is_gone():
             self.abort()
+
+    @property
+    def waits(self) -> Set[Wait]:
+        """What it waits for before it goes on."""
+        return self._waits
 
     @property
     def is_closing(self) -> bool:

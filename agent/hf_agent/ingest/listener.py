@@ -73,6 +73,12 @@ class Listener:
         """Who is connected, once for each connection."""
         return self._endpoint.peers()
 
+    def waits(self) -> Iterator[tuple[str, str]]:
+        """Protocol and reason for each thing that a connection waits for before it goes on."""
+        for connection in self._endpoint.connections:
+            for wait in connection.waits:
+                yield connection.protocol, wait.value
+
     async def start(self) -> None:
         """Listen. Raises `ListenerError` when the socket cannot be had."""
         endpoint = self._endpoint

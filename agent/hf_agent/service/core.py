@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from hf_agent.ingest.listener import Listener
 from hf_agent.ingest.peers import Peer
 from hf_agent.ingest.producers import ProducerRegistry
 from hf_agent.ingest.receive_buffer import POOL
-from hf_agent.metrics import Metrics
+from hf_agent.metrics import PROTOCOLS, WAITS, Metrics
 from hf_agent.service.store_options import s3_options
 from hf_agent.service.store_start import abort_left_uploads, preflight_attempt
 from hf_agent.store.base import Store
@@ -287,6 +288,9 @@ class Core:
         metrics.wal_size.set(wal.size_bytes)
         metrics.wal_pending.set(wal.pending_bytes)
         metrics.streams.set(len(self.intake.states))
+        waits = Counter(itertools.chain.from_iterable(each.waits() for each in self._listeners))
+        for labels in itertools.product(PROTOCOLS, WAITS):
+            metrics.waiting_connections.labels(*labels).set(waits[labels])
         oldest, nbytes = 0.0, 0
         for state in self.intake.unflushed():
             nbytes += state.unflushed
