@@ -19,8 +19,9 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "agent.max_streams": "streams that may be known at a time; a new one beyond it is refused",
         "agent.receive_buffer_bytes": (
             "memory for records that have not arrived whole, over all connections; must hold "
-            "the largest record and 64 KiB. Up to 16 MiB of buffers that are done with are kept "
-            "for the next reads beside it, until nothing needs one for a second or two"
+            "the largest record and 64 KiB. Beside it are 16 KiB for each connection, one record "
+            "more when all wait for each other, and up to 16 MiB of buffers that are done with, "
+            "kept for the next reads until nothing needs one for a second or two"
         ),
         "listen[].path": "of the socket; at most 107 bytes, as written",
         "listen[].protocol": (
