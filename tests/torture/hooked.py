@@ -30,6 +30,8 @@ class Hooked:
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
+        if not callable(call):
+            return call
 
         def hooked(*args: Any, **named: Any) -> Any:
             return self._hook.around(self._place, name, lambda *args: call(*args, **named), args)

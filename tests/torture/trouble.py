@@ -23,6 +23,7 @@ import hf_agent.service.core
 import hf_agent.service.main
 import hf_agent.store.directory
 from hf_agent.clock import SystemClock
+from hf_agent.wal import OsDisk
 from torture.hooked import Hook, Hooked, HookedStore
 from torture.mutants import MUTANTS
 
@@ -70,6 +71,8 @@ def arrange(
     `mutant`: one of `MUTANTS`.
     """
     rng = random.Random(seed)
+    # Batches are seldom longer than what the disk wants in one call: in half of the lives, all are.
+    OsDisk.piece_bytes = rng.choice((1 << 10, OsDisk.piece_bytes))
     hooks: list[Hook] = []
     if point:
         hooks.append(_KillPoint(point, count, after=after))
