@@ -104,6 +104,7 @@ _MAX_IOVECS:
         """\
 _MAX_IOVECS:
         pwritev_all(disk, fd, buffers, offset)""",
+        first=4,
     ),
     _one(
         "acknowledge what was only taken",
@@ -116,6 +117,7 @@ _MAX_IOVECS:
         _DISK + "pwritev_all_sync",
         "elif disk.pwritev_sync(fd, buffers, offset) != size:",
         "elif disk.pwritev_sync(fd, buffers, offset) == 0:",
+        first=41,
     ),
     _one(
         "acknowledge after a failed sync",
@@ -131,7 +133,7 @@ elif True:
             if error.errno != errno.EIO:
                 raise
     elif False:""",
-        first=13,
+        first=16,
     ),
     _one(
         "acknowledge what found no space",
@@ -148,13 +150,14 @@ elif True:
         return False
     self._on_durable(batch.number)
 """,
+        first=12,
     ),
     _one(
         "skip the directory's sync",
         "hf_agent.wal.rotation:rotate",
         "    sync(disk.fsync_dir, files.directory)\n",
         "",
-        first=4,
+        first=55,
     ),
     _one(
         "give a file its name before it is whole",
@@ -249,7 +252,7 @@ elif True:
         "hf_agent.ingest.append_connection:AppendConnection._on_known",
         "batch = self._sink.barrier()",
         "batch = 0",
-        first=34,
+        first=59,
     ),
     _one(
         "commit half an append",
