@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "tallies": set(),
     "logs": set(),
     "clock": set(),
-    "native": {"", "_native"},
+    "native": set(),
     "ingest": {"clock", "metrics", "native", ""},
     "client": {"clock", "ingest"},
     "streams": {"clock", "metrics", "ingest.sink", "wal"},
@@ -102,11 +102,9 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"relative import in {path}"
             module = node.module or ""
             names.add(module)
-            # `from hf_agent.wal import record` names a module, not an attribute. (Of one in C, only
-            # its stub is there for certain.)
+            # `from hf_agent.wal import record` names a module, not an attribute.
             for alias in node.names:
-                stem = PACKAGE.parent / module.replace(".", "/") / alias.name
-                if any(stem.with_suffix(each).exists() for each in (".py", ".pyi")):
+                if (PACKAGE.parent / module.replace(".", "/") / f"{alias.name}.py").exists():
                     names.add(f"{module}.{alias.name}")
     return names
 

@@ -6,7 +6,8 @@ is no extension and for what is out of the ordinary.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from importlib import import_module
+from typing import Final, Protocol, TypeAlias, cast
 
 __all__ = ["Native", "available", "native"]
 
@@ -41,13 +42,15 @@ class Native(Protocol):
         ...
 
 
-native: Native | None
-"""The extension, or None where it was not compiled, or not for this Python."""
+def _load() -> Native | None:
+    try:
+        return cast(Native, import_module("hf_agent._native"))
+    except ImportError:
+        return None
 
-try:
-    from hf_agent import _native as native
-except ImportError:
-    native = None
+
+native: Final = _load()
+"""The extension, or None where it was not compiled, or not for this Python."""
 
 
 def available() -> bool:

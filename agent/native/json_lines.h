@@ -15,7 +15,7 @@ struct bytes {
 
 #define MAX_OWN_KEYS 2
 /* Maps with more keys are UNUSUAL: each key is compared with those before it. */
-#define MAX_KEYS 64
+#define MAX_KEYS 256
 
 /* How entries become lines, and what is remembered from one to the next. */
 struct line_format {

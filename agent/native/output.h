@@ -10,7 +10,7 @@ struct output {
     unsigned char *bytes, *end, *limit;
 };
 
-/* Space for what an output held at its largest: false when there is no memory, nothing is lost. */
+/* Makes room for `more` bytes. False when there is no memory; what was written stays. */
 bool output_grow(struct output *output, size_t more);
 
 static inline bool

@@ -12,6 +12,7 @@ import ctypes
 import importlib.util
 import random
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 class Fast(Protocol):
     """One way to format many entries at a time."""
 
-    def of(self, messages: list[memoryview], counts: list[int], tag: bytes) -> bytes | None: ...
+    def of(
+        self, messages: Sequence[memoryview], counts: Sequence[int], tag: bytes
+    ) -> bytes | None: ...
 
 
-def check(make: type[Fast], seed: int) -> bool:
+def check(make: Callable[[str, str], Fast], seed: int) -> bool:
     """Whether lines of a seed's entries were made; that they are right is asserted."""
     from fuzz.mutation import mutated
     from support.entry_bytes import plain_entry, slow_lines, strange_value
@@ -59,7 +62,7 @@ def check(make: type[Fast], seed: int) -> bool:
         memoryview((ctypes.c_ubyte * len(entries)).from_buffer_copy(entries)).cast("B")
         for entries in streams
     ]
-    text = make(time_key, tag_key).of(exact, counts, tag)  # type: ignore[call-arg]
+    text = make(time_key, tag_key).of(exact, counts, tag)
     if text is None:
         return False
     slow = [
@@ -72,14 +75,11 @@ def check(make: type[Fast], seed: int) -> bool:
 
 
 def _load(path: str) -> None:
-    import hf_agent
-
     spec = importlib.util.spec_from_file_location("hf_agent._native", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules["hf_agent._native"] = module
-    hf_agent._native = module
 
 
 def main() -> None:

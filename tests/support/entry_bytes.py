@@ -31,18 +31,21 @@ _TEXTS = (
 _INTEGERS = (0, 1, 31, 127, 128, 255, 256, 65535, 65536, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 
 
+_WIDTHS = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
+"""Bytes of the length behind the first byte of a str or bin."""
+_WIDTHS_OF_MANY = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+"""The same of arrays and maps."""
+
+
 def with_header(first: int, length: int, data: bytes = b"") -> bytes:
     """A first byte, a length in the bytes that it asks for, and what follows."""
-    size = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}.get(first) or (
-        2 if first in (0xDC, 0xDE) else 4
-    )
+    size = (_WIDTHS | _WIDTHS_OF_MANY)[first]
     return bytes((first,)) + length.to_bytes(size, "big") + data
 
 
 def _text(rng: random.Random, text: str) -> bytes:
     data = text.encode()
-    headers = [first for first, size in ((0xD9, 1), (0xDA, 2), (0xDB, 4), (0xC4, 1), (0xC5, 2),
-                                         (0xC6, 4)) if len(data) < 256**size]  # fmt: skip
+    headers = [first for first, size in _WIDTHS.items() if len(data) < 256**size]
     if len(data) < 32 and rng.random() < 0.7:
         return bytes((0xA0 | len(data),)) + data
     return with_header(rng.choice(headers), len(data), data)
@@ -136,7 +139,7 @@ def strange_value(rng: random.Random) -> bytes:
         lambda: b"\xc1",
         lambda: b"\xdd\xff\xff\xff\xff",
         lambda: b"\xdb\xff\xff\xff\xff",
-        lambda: with_header(0xDE, 70, b"".join(b"\xa2%02d\x01" % n for n in range(70))),
+        lambda: with_header(0xDE, 257, b"".join(b"\xa3%03d\x01" % n for n in range(257))),
     )
     return rng.choice(makers)()
 

@@ -16,12 +16,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from hf_agent.ingest.forward.event_time import EVENT_TIME, EVENT_TIME_BYTES
 
-__all__ = [
-    "PlainEntry",
-    "Time",
-    "decode_plain",
-    "have_times",
-]
+__all__ = ["PlainEntry", "Time", "decode_plain", "have_times"]
 
 _LEVELS: Final = 6
 """Of maps and arrays in a record; what is nested deeper takes the long way."""
